@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the RocksDB that librocksdb-sys bundles, once per version, into a static library in the
 # user's cache folder, and prints the folder's path on stdout (progress goes to stderr).
+# With --path it only looks: prints the folder if the library is there, and fails if it is not.
 #
 # Why not leave it to that crate's build script: it compiles 342 files one by one, each of which
 # reads the same headers again, which takes a quarter of an hour or more on two cores. Here the
@@ -25,21 +26,14 @@ locked_version() {
 crate_dir() {
     local version dir
     version=$(locked_version "$1")
-    [ -n "$version" ] || die "Cargo.lock has no $1"
     for dir in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$version"; do
         if [ -d "$dir" ]; then echo "$dir"; return; fi
     done
     return 1
 }
 
-if ! { crate_dir librocksdb-sys && crate_dir lz4-sys && crate_dir zstd-sys; } >/dev/null; then
-    say "fetching the locked crates"
-    cargo fetch --locked >&2
-fi
-SYS=$(crate_dir librocksdb-sys) || die "the sources of librocksdb-sys are not in cargo's registry"
-LZ4=$(crate_dir lz4-sys)/liblz4/lib
-ZSTD=$(crate_dir zstd-sys)/zstd/lib
 VERSION=$(locked_version librocksdb-sys)
+[ -n "$VERSION" ] || die "Cargo.lock has no librocksdb-sys"
 
 command -v "$CXX" >/dev/null || die "no C++ compiler: install g++ (or set CXX)"
 command -v ar >/dev/null || die "no ar: install binutils"
@@ -65,7 +59,15 @@ CACHE=${MERIDIAN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meridian}
 OUT=$CACHE/rocksdb-${VERSION//+/_}-$HASH
 
 if [ -f "$OUT/.done" ]; then echo "$OUT"; exit 0; fi
-if [ "${1:-}" = --path ]; then echo "$OUT"; exit 1; fi
+if [ "${1:-}" = --path ]; then exit 1; fi   # only asked where it is
+
+if ! { crate_dir librocksdb-sys && crate_dir lz4-sys && crate_dir zstd-sys; } >/dev/null; then
+    say "fetching the locked crates"
+    cargo fetch --locked >&2
+fi
+SYS=$(crate_dir librocksdb-sys) || die "the sources of librocksdb-sys are not in cargo's registry"
+LZ4=$(crate_dir lz4-sys)/liblz4/lib
+ZSTD=$(crate_dir zstd-sys)/zstd/lib
 
 mkdir -p "$CACHE"
 TMP=$(mktemp -d "$CACHE/.rocksdb-build.XXXXXX")
@@ -145,6 +147,8 @@ while ((running > 0)); do finish_one; done
 mkdir "$TMP/out"
 ar crs "$TMP/out/librocksdb.a" "$TMP"/*.o
 touch "$TMP/out/.done"
-mv -T "$TMP/out" "$OUT" 2>/dev/null || mv "$TMP/out" "$OUT" 2>/dev/null || [ -f "$OUT/.done" ] || die "cannot write $OUT"
+# Whoever comes second keeps what the first one put there.
+[ -e "$OUT" ] || mv "$TMP/out" "$OUT"
+[ -f "$OUT/.done" ] || die "$OUT is not complete: remove it"
 say "built in $((SECONDS - started)) s: $OUT"
 echo "$OUT"

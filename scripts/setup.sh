@@ -71,4 +71,5 @@ if ! find_libclang; then
        Arch: clang; macOS: xcode-select --install), or set LIBCLANG_PATH to its folder."
 fi
 
-scripts/build-rocksdb.sh >/dev/null
+scripts/build-rocksdb.sh >/dev/null \
+    || say "going on without it: cargo will compile RocksDB, which takes a quarter of an hour or more"
