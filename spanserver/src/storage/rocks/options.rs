@@ -1,0 +1,82 @@
+//! Sizes and formats, chosen for a database that may be embedded: a small folder stays small, and
+//! memory is bounded whatever is written.
+//!
+//! Memory: 32 MiB of memory tables in all, 64 MiB of cached blocks, filters and indexes of at most
+//! 256 open files. Disk beyond the data: 64 MiB of write-ahead log, two small information logs.
+
+use super::{LOG, META, VERSIONS};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Error,
+    Options, SliceTransform,
+};
+
+const MIB: usize = 1024 * 1024;
+const WRITE_BUFFERS_TOTAL_BYTES: usize = 32 * MIB;
+const WRITE_BUFFER_BYTES: usize = 16 * MIB;
+const META_BUFFER_BYTES: usize = 4 * MIB;
+const BLOCK_CACHE_BYTES: usize = 64 * MIB;
+const WAL_TOTAL_BYTES: u64 = 64 * MIB as u64;
+const OPEN_FILES_MAX: i32 = 256;
+const INFO_LOG_BYTES: usize = MIB;
+const INFO_LOG_FILES: usize = 2;
+const BLOCK_BYTES: usize = 8 * 1024;
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+
+/// Options of the database as a whole.
+pub fn database(recovery: DBRecoveryMode) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_wal_recovery_mode(recovery);
+    // A part of the write-ahead log that was synced and closed must be there, in full, next time.
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_TOTAL_BYTES);
+    options.set_db_write_buffer_size(WRITE_BUFFERS_TOTAL_BYTES);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    options.set_keep_log_file_num(INFO_LOG_FILES);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// The three families, on one cache. (RocksDB adds its `default`, which stays empty.)
+///
+/// # Errors
+/// When this build of RocksDB lacks the comparator with timestamps.
+pub fn families() -> Result<Vec<ColumnFamilyDescriptor>, Error> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let log = family(Options::default(), &cache, WRITE_BUFFER_BYTES);
+    let meta = family(Options::default(), &cache, META_BUFFER_BYTES);
+    Ok(vec![
+        ColumnFamilyDescriptor::new(LOG, log),
+        ColumnFamilyDescriptor::new(META, meta),
+        ColumnFamilyDescriptor::new(VERSIONS, versions(&cache)?),
+    ])
+}
+
+/// Versions order by key, then by timestamp, newest first.
+///
+/// The comparator is RocksDB's own, named in an options string because the crate has no function
+/// for it; one made of Rust callbacks would cost a call across for each comparison.
+/// The "prefix" of a key is the whole key without its timestamp: bloom filters then serve a cursor
+/// that looks for one key. Cursors over ranges ask for total order.
+fn versions(cache: &Cache) -> Result<Options, Error> {
+    let with_timestamps = Options::default()
+        .get_options_from_string("comparator=leveldb.BytewiseComparator.u64ts")?;
+    let mut options = family(with_timestamps, cache, WRITE_BUFFER_BYTES);
+    options.set_prefix_extractor(SliceTransform::create_noop());
+    Ok(options)
+}
+
+fn family(mut options: Options, cache: &Cache, write_buffer_bytes: usize) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(BLOCK_BYTES);
+    table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(write_buffer_bytes);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options
+}
