@@ -1,0 +1,34 @@
+//! # A spanserver
+//!
+//! Hosts one replica of each of many groups. [`Server`] is the largest pure unit of Meridian: a
+//! batch of events and the time go in, an [`Output`] comes out. Production ([`runtime`]) drives it
+//! with threads, the simulator with a seeded queue; there is no second implementation.
+//!
+//! ```text
+//!                    Server::step(now, events) ──► Output
+//!   ┌───────────────────────────────────────────────┐    apply    → engine, without sync
+//!   │ Group = tablet + paxos::Replica + txn::Manager│    persist  → engine, synced; then Persisted
+//!   │ Group                                         │    send     → other servers
+//!   │ Group …                                       │    reply    → clients
+//!   └───────────────────────────────────────────────┘    read     → engine; then ReadDone
+//! ```
+//!
+//! - [`group`]: asks `txn` what to replicate and hands it to `paxos`, which do not know each
+//!   other; applies what is chosen, in slot order, not before `after(s)` (X8).
+//! - [`server`]: routes events to groups, and holds back what waits for the disk (P1, P5).
+//! - [`meta`]: the names of records on disk.
+//! - [`storage`]: the engine: RocksDB, or memory.
+//! - [`runtime`]: shards, one log writer, readers, the in-process transport.
+//!
+//! ## What is absent, on purpose
+//! Outside `runtime` and `storage` nothing here touches a clock, thread, socket or file. Placement
+//! (splits, moves) and gRPC services are not built yet: every server hosts every group.
+
+pub mod group;
+pub mod meta;
+pub mod runtime;
+pub mod server;
+pub mod storage;
+
+pub use group::Settings;
+pub use server::{Event, Message, Output, Persist, Server};

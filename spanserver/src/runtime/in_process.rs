@@ -1,0 +1,73 @@
+//! The client's side of a universe within one process: requests go straight to the shards.
+
+use super::node::Node;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use proto::request::{Reply, Request};
+use proto::{Error, NodeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use truetime::{Clock, Interval};
+use txn::client::{ClientClock, Transport};
+
+/// Requests to the nodes of this process.
+pub struct InProcess {
+    nodes: BTreeMap<NodeId, Arc<Node>>,
+}
+
+impl InProcess {
+    /// A transport to these nodes; at least one.
+    pub fn new(nodes: &[Arc<Node>]) -> InProcess {
+        InProcess { nodes: nodes.iter().map(|node| (node.id(), node.clone())).collect() }
+    }
+}
+
+impl Transport for InProcess {
+    fn call(&self, node: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
+        let Some(target) = self.nodes.get(&node) else {
+            let error = Error::InvalidArgument(format!("no node {node}"));
+            return futures::future::ready(Err(error)).boxed();
+        };
+        let (responder, answer) = oneshot::channel();
+        target.request(request, responder);
+        let stopped = || Error::DeadlineExceeded("the server has stopped".into());
+        async move { answer.await.unwrap_or_else(|_| Err(stopped())) }.boxed()
+    }
+
+    fn cast(&self, node: NodeId, request: Request) {
+        if let Some(target) = self.nodes.get(&node) {
+            target.request(request, oneshot::channel().0);
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+}
+
+/// A client's clock under tokio.
+pub struct TokioClock {
+    clock: Arc<dyn Clock>,
+}
+
+impl TokioClock {
+    /// A client clock over a provider; the same one as the servers of the process use (T6).
+    pub fn new(clock: Arc<dyn Clock>) -> TokioClock {
+        TokioClock { clock }
+    }
+}
+
+impl ClientClock for TokioClock {
+    fn now(&self) -> Result<Interval, Error> {
+        match self.clock.now() {
+            Ok(reading) => Ok(reading.interval),
+            Err(error) => Err(Error::ClockUnavailable { reason: error.reason }),
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+}

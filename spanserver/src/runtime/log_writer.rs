@@ -1,0 +1,72 @@
+//! The thread that owns the disk's attention: whatever the shards produced since the last answer
+//! becomes one batch and one sync (group commit over all groups, P5).
+
+use super::fatal;
+use super::node::Shared;
+use super::shard::ShardEvent;
+use crate::storage::{Durability, WriteOp};
+use crate::{Event, Persist};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How often the engine is told what history may go; also the slack kept beyond the retention.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// What comes to the log writer.
+pub(super) enum Job {
+    Write { shard: usize, persist: Persist },
+    Stop,
+}
+
+pub(super) fn start(
+    shared: Arc<Shared>,
+    retention: Duration,
+    jobs: Receiver<Job>,
+) -> JoinHandle<()> {
+    let name = format!("{}-log", shared.node);
+    let thread = thread::Builder::new().name(name).spawn(move || run(&shared, retention, &jobs));
+    thread.expect("the system starts threads")
+}
+
+fn run(shared: &Shared, retention: Duration, jobs: &Receiver<Job>) {
+    loop {
+        let first = match jobs.recv_timeout(COLLECT_EVERY) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                collect(shared, retention);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut ops: Vec<WriteOp> = Vec::new();
+        let mut answers = Vec::new();
+        for job in std::iter::once(first).chain(jobs.try_iter()) {
+            match job {
+                Job::Write { shard, persist } => {
+                    ops.extend(persist.ops);
+                    answers.push((shard, persist.batch));
+                }
+                Job::Stop => return,
+            }
+        }
+        if let Err(error) = shared.engine.write(&ops, Durability::Synced) {
+            fatal("writing the log", &error);
+        }
+        for (shard, batch) in answers {
+            let _ = shared.inboxes[shard].send(ShardEvent::Core(Event::Persisted { batch }));
+        }
+    }
+}
+
+/// R5: history below the horizon may go. Servers refuse reads below the retention already, so
+/// nothing that could still be asked for is collected.
+fn collect(shared: &Shared, retention: Duration) {
+    if let Ok(reading) = shared.clock.now() {
+        let horizon = reading.interval.earliest().minus(retention + COLLECT_EVERY);
+        if let Err(error) = shared.engine.keep_history_from(horizon) {
+            fatal("collecting old versions", &error);
+        }
+    }
+}

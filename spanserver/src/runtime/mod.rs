@@ -1,0 +1,48 @@
+//! Drives [`Server`] with threads: what production has instead of the simulator.
+//!
+//! ```text
+//!   requests, messages ──► shard thread ──► step ──► apply (no sync), send, reply
+//!                             ▲   │ persist                │ read
+//!                   Persisted │   ▼                        ▼
+//!                          log writer: one batch, one   readers: a small pool; short reads of
+//!                          sync for all shards (P5)     keys run on the shard itself
+//! ```
+//!
+//! A group belongs to one shard for good (group number modulo shards). Queues between the threads
+//! of a node are unbounded channels whose content is bounded by what is admitted: at most
+//! [`REQUESTS_MAX`] requests of clients at a time, and the flow control of Paxos.
+//!
+//! A disk error ends the process (P1).
+// The one place of this crate that may read clocks and start threads.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod in_process;
+mod log_writer;
+mod node;
+mod reader;
+mod shard;
+
+pub use reader::{PAGE_BYTES_MAX, execute};
+pub use in_process::{InProcess, TokioClock};
+pub use node::{Node, NodeConfig, NodeStats};
+
+use crate::storage::StorageError;
+use proto::Error;
+use proto::request::Reply;
+use tokio::sync::oneshot;
+
+/// Requests of clients that one node works on at a time; one more is told to come back.
+pub const REQUESTS_MAX: usize = 10_000;
+/// The exit code after a disk error (`EX_IOERR`).
+pub const EXIT_DISK: i32 = 74;
+
+/// Where the answer to a request goes.
+pub(crate) type Responder = oneshot::Sender<Result<Reply, Error>>;
+
+/// P1: whoever cannot write must not answer any more. Nothing is retried, nothing cleaned up: the
+/// next start recovers from what the disk holds.
+fn fatal(what: &str, error: &StorageError) -> ! {
+    eprintln!("fatal: {what}: {error}");
+    eprintln!("hint: nothing that was acknowledged is lost; free the disk and start again");
+    std::process::exit(EXIT_DISK);
+}

@@ -1,0 +1,167 @@
+//! A thread that steps a set of groups.
+
+use super::node::Shared;
+use super::{Responder, fatal, log_writer, reader};
+use crate::server::Output;
+use crate::storage::Durability;
+use crate::{Event, Server};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use proto::Error;
+use proto::request::{ReadSet, Request};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use truetime::{Interval, Timestamp};
+use txn::server::RequestId;
+
+/// Events taken into one step.
+const BATCH_MAX: usize = 512;
+/// Longest sleep, so that a stopped clock is noticed.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Reads of at most this many keys run here: a hand-over to a reader costs more than they do.
+const INLINE_KEYS_MAX: usize = 16;
+
+/// What comes to a shard.
+pub(super) enum ShardEvent {
+    Core(Event),
+    Request { id: RequestId, request: Request, responder: Responder },
+    Stop,
+}
+
+/// The ends of the queues a shard uses.
+pub(super) struct Inbox {
+    pub index: usize,
+    pub queue: Receiver<ShardEvent>,
+    pub log: Sender<log_writer::Job>,
+    pub reads: Sender<reader::Job>,
+}
+
+pub(super) struct Shard {
+    shared: Arc<Shared>,
+    server: Server,
+    inbox: Inbox,
+    responders: BTreeMap<RequestId, Responder>,
+    wake_after: Timestamp,
+}
+
+impl Shard {
+    pub fn start(shared: Arc<Shared>, server: Server, inbox: Inbox) -> JoinHandle<()> {
+        let name = format!("{}-shard-{}", shared.node, inbox.index);
+        let responders = BTreeMap::new();
+        let mut shard = Shard { shared, server, inbox, responders, wake_after: Timestamp::MIN };
+        let thread = thread::Builder::new().name(name).spawn(move || shard.run());
+        thread.expect("the system starts threads")
+    }
+
+    fn run(&mut self) {
+        loop {
+            let Some(events) = self.next_events() else { return };
+            let Some((now, events)) = self.admit(events) else { continue };
+            let mut out = self.server.step(now, events);
+            // Short reads come back within the same turn.
+            loop {
+                self.wake_after = out.wake_after;
+                let done = self.carry_out(out);
+                if done.is_empty() {
+                    break;
+                }
+                let Some(now) = self.now() else { break };
+                out = self.server.step(now, done);
+            }
+        }
+    }
+
+    /// Waits for events or for the time to wake; `None`: stop.
+    fn next_events(&mut self) -> Option<Vec<ShardEvent>> {
+        let mut events = Vec::new();
+        match self.inbox.queue.recv_timeout(self.sleep()) {
+            Ok(event) => events.push(event),
+            Err(RecvTimeoutError::Timeout) => return Some(events),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        events.extend(self.inbox.queue.try_iter().take(BATCH_MAX));
+        let stop = events.iter().any(|event| matches!(event, ShardEvent::Stop));
+        (!stop).then_some(events)
+    }
+
+    fn sleep(&self) -> Duration {
+        match self.shared.clock.now() {
+            Ok(reading) if reading.interval.after(self.wake_after) => Duration::ZERO,
+            Ok(reading) => self.wake_after.next().since(reading.interval.earliest()).min(SLEEP_MAX),
+            Err(_) => Duration::from_millis(1),
+        }
+    }
+
+    fn now(&self) -> Option<Interval> {
+        self.shared.clock.now().ok().map(|reading| reading.interval)
+    }
+
+    /// Reads the clock once for the whole batch (a decision uses one reading). Without a bound
+    /// (T5) clients are refused and everything else waits.
+    fn admit(&mut self, events: Vec<ShardEvent>) -> Option<(Interval, Vec<Event>)> {
+        let now = self.now();
+        let mut admitted = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                ShardEvent::Core(event) => admitted.push(event),
+                ShardEvent::Request { id, request, responder } => {
+                    self.responders.insert(id, responder);
+                    if now.is_some() {
+                        admitted.push(Event::Request { id, request });
+                    } else {
+                        let reason = "the node's clock has no bound".to_string();
+                        self.answer(id, Err(Error::ClockUnavailable { reason }));
+                    }
+                }
+                ShardEvent::Stop => {}
+            }
+        }
+        match now {
+            Some(now) => Some((now, admitted)),
+            None => {
+                for event in admitted {
+                    let _ = self.shared.inboxes[self.inbox.index].send(ShardEvent::Core(event));
+                }
+                None
+            }
+        }
+    }
+
+    /// Carries out an output in the order of its fields; what short reads found comes back.
+    fn carry_out(&mut self, out: Output) -> Vec<Event> {
+        if !out.apply.is_empty()
+            && let Err(error) = self.shared.engine.write(&out.apply, Durability::Buffered)
+        {
+            fatal("writing versions", &error);
+        }
+        if let Some(persist) = out.persist {
+            let job = log_writer::Job::Write { shard: self.inbox.index, persist };
+            let _ = self.inbox.log.send(job);
+        }
+        for (to, message) in out.send {
+            self.shared.send(to, message);
+        }
+        let mut done = Vec::new();
+        for (group, job) in out.read {
+            let short = matches!(&job.what, ReadSet::Keys(keys) if keys.len() <= INLINE_KEYS_MAX);
+            if short {
+                done.push(reader::run(self.shared.engine.as_ref(), group, job));
+            } else {
+                let _ = self.inbox.reads.send(reader::Job::Read { group, job });
+            }
+        }
+        for (id, answer) in out.reply {
+            self.answer(id, answer);
+        }
+        done
+    }
+
+    fn answer(&mut self, id: RequestId, answer: Result<proto::request::Reply, Error>) {
+        if let Some(responder) = self.responders.remove(&id) {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let _ = responder.send(answer); // a client that is gone needs no answer
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! All groups of one server (or of one of its shards): routes events, holds back what waits for
+//! the disk.
+
+use crate::group::{Group, GroupOutput, Settings};
+use crate::storage::{Engine, StorageError, WriteOp};
+use proto::peer::PeerMessage;
+use proto::plant::{Plant, planted};
+use proto::request::{Reply, Request};
+use proto::{Error, GroupId, NodeId, TxnId};
+use std::collections::{BTreeMap, VecDeque};
+use truetime::{Interval, Timestamp};
+use txn::server::{ReadJob, ReadResult, RequestId};
+
+/// Between servers. Any may be lost, repeated, late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Of one group's Paxos.
+    Paxos {
+        /// The group.
+        group: GroupId,
+        /// The message.
+        message: paxos::Message,
+    },
+    /// From one group's leader to another's, in two-phase commit.
+    Txn(PeerMessage),
+}
+
+impl Message {
+    /// The group it is for.
+    pub fn group(&self) -> GroupId {
+        match self {
+            Message::Paxos { group, .. } => *group,
+            Message::Txn(message) => message.to,
+        }
+    }
+}
+
+/// What can happen to a server.
+#[derive(Debug)]
+pub enum Event {
+    /// A client asks.
+    Request {
+        /// Names the answer.
+        id: RequestId,
+        /// The request.
+        request: Request,
+    },
+    /// A server (also this one) says something.
+    Message {
+        /// Which.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// The disk holds this batch and all before it.
+    Persisted {
+        /// See [`Persist::batch`].
+        batch: u64,
+    },
+    /// A read has run.
+    ReadDone {
+        /// At which group.
+        group: GroupId,
+        /// From [`ReadJob::id`].
+        id: RequestId,
+        /// From [`ReadJob::txn`].
+        txn: Option<TxnId>,
+        /// What it found.
+        result: ReadResult,
+    },
+}
+
+/// A batch for the log: written as a whole, synced, then answered with [`Event::Persisted`].
+#[derive(Debug)]
+pub struct Persist {
+    /// Grows by one with each batch of this server.
+    pub batch: u64,
+    /// The operations; never empty.
+    pub ops: Vec<WriteOp>,
+}
+
+/// What a step asks of the world. Carry it out in the order of the fields: what is applied must
+/// be readable before anybody hears of it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Write without sync, now.
+    pub apply: Vec<WriteOp>,
+    /// Write with sync; the step does not wait for it.
+    pub persist: Option<Persist>,
+    /// Send to servers.
+    pub send: Vec<(NodeId, Message)>,
+    /// Run against the engine, then come back with [`Event::ReadDone`].
+    pub read: Vec<(GroupId, ReadJob)>,
+    /// Answer clients.
+    pub reply: Vec<(RequestId, Result<Reply, Error>)>,
+    /// Step again once `after` this, with or without events.
+    pub wake_after: Timestamp,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Server {
+    node: NodeId,
+    groups: BTreeMap<GroupId, Group>,
+    /// When each group wants to be ticked.
+    wakes: BTreeMap<GroupId, Timestamp>,
+    /// What waits for a batch on its way to the disk, oldest first (P1).
+    held: VecDeque<(u64, Vec<(GroupId, NodeId, paxos::Message)>)>,
+    next_batch: u64,
+}
+
+impl Server {
+    /// A server with these groups, from its disk.
+    ///
+    /// # Errors
+    /// I/O and corruption.
+    pub fn recover(
+        node: NodeId,
+        groups: impl IntoIterator<Item = GroupId>,
+        settings: &Settings,
+        engine: &dyn Engine,
+    ) -> Result<Server, StorageError> {
+        let groups = groups
+            .into_iter()
+            .map(|id| Ok((id, Group::recover(id, node, settings, engine)?)))
+            .collect::<Result<BTreeMap<_, _>, StorageError>>()?;
+        let wakes = groups.keys().map(|id| (*id, Timestamp::MIN)).collect();
+        Ok(Server { node, groups, wakes, held: VecDeque::new(), next_batch: 1 })
+    }
+
+    /// The groups hosted here.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
+    /// Takes a batch of events at one instant.
+    pub fn step(&mut self, now: Interval, events: impl IntoIterator<Item = Event>) -> Output {
+        let mut out = Output::default();
+        let mut touched: BTreeMap<GroupId, GroupOutput> = BTreeMap::new();
+        let due = self.wakes.iter().filter(|(_, at)| now.after(**at)).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.tick(now, &mut out, touched.entry(id).or_default());
+            }
+        }
+        for event in events {
+            self.event(now, event, &mut out, &mut touched);
+        }
+        // What one round releases (a message to itself whose disk has answered) may touch more
+        // groups; it ends because nothing is released twice.
+        let mut persisted = Vec::new();
+        let mut after = Vec::new();
+        while let Some((id, mut mine)) = touched.pop_first() {
+            if let Some(group) = self.groups.get_mut(&id) {
+                self.wakes.insert(id, group.finish(now, &mut out, &mut mine));
+            }
+            out.apply.extend(mine.apply);
+            persisted.extend(mine.log);
+            let paxos = |message| Message::Paxos { group: id, message };
+            out.send.extend(mine.send.into_iter().map(|(to, message)| (to, paxos(message))));
+            after.extend(mine.send_after.into_iter().map(|(to, message)| (id, to, message)));
+            let on_its_way = !persisted.is_empty() || !self.held.is_empty();
+            if touched.is_empty() && (!on_its_way || planted(Plant::LogUnsynced)) {
+                let free = std::mem::take(&mut after);
+                self.release(now, free, &mut out, &mut touched);
+            }
+        }
+        self.hold(persisted, after, &mut out);
+        out.wake_after = self.wakes.values().copied().min().unwrap_or(Timestamp::MAX);
+        out
+    }
+
+    fn event(
+        &mut self,
+        now: Interval,
+        event: Event,
+        out: &mut Output,
+        touched: &mut BTreeMap<GroupId, GroupOutput>,
+    ) {
+        match event {
+            Event::Request { id, request } => match self.groups.get_mut(&request.group) {
+                Some(group) => {
+                    let mine = touched.entry(request.group).or_default();
+                    group.request(now, id, request, out, mine);
+                }
+                None => {
+                    let error = Error::InvalidArgument(format!("no group {} here", request.group));
+                    out.reply.push((id, Err(error)));
+                }
+            },
+            Event::Message { from, message } => self.message(now, from, message, out, touched),
+            Event::Persisted { batch } => {
+                while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= batch) {
+                    let Some((_, messages)) = self.held.pop_front() else { break };
+                    self.release(now, messages, out, touched);
+                }
+            }
+            Event::ReadDone { group: id, id: request, txn, result } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    let mine = touched.entry(id).or_default();
+                    group.read_done(now, (request, txn), result, out, mine);
+                }
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Interval,
+        from: NodeId,
+        message: Message,
+        out: &mut Output,
+        touched: &mut BTreeMap<GroupId, GroupOutput>,
+    ) {
+        let id = message.group();
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        match message {
+            Message::Paxos { message, .. } => {
+                group.paxos(now, from, message, out, touched.entry(id).or_default());
+            }
+            Message::Txn(message) if group.manager().serving().is_some() => {
+                group.peer(now, message, out, touched.entry(id).or_default());
+            }
+            Message::Txn(message) => {
+                // From a group of this node: its own replica of the group knows who leads. From
+                // elsewhere: the sender's knowledge is old; it will send again.
+                let leader = group.replica().leader_hint().filter(|leader| *leader != self.node);
+                if let Some(leader) = leader.filter(|_| from == self.node) {
+                    out.send.push((leader, Message::Txn(message)));
+                }
+            }
+        }
+    }
+
+    /// The disk has answered: messages leave, those to this node are taken at once.
+    fn release(
+        &mut self,
+        now: Interval,
+        messages: Vec<(GroupId, NodeId, paxos::Message)>,
+        out: &mut Output,
+        touched: &mut BTreeMap<GroupId, GroupOutput>,
+    ) {
+        for (id, to, message) in messages {
+            if to != self.node {
+                out.send.push((to, Message::Paxos { group: id, message }));
+            } else if let Some(group) = self.groups.get_mut(&id) {
+                group.paxos(now, to, message, out, touched.entry(id).or_default());
+            }
+        }
+    }
+
+    /// P1: what depends on the disk waits for this batch, or for the last one on its way.
+    fn hold(
+        &mut self,
+        ops: Vec<WriteOp>,
+        after: Vec<(GroupId, NodeId, paxos::Message)>,
+        out: &mut Output,
+    ) {
+        if !ops.is_empty() {
+            let batch = self.next_batch;
+            self.next_batch += 1;
+            out.persist = Some(Persist { batch, ops });
+            self.held.push_back((batch, after));
+        } else if let Some((_, waiting)) = self.held.back_mut() {
+            waiting.extend(after);
+        } else {
+            assert!(after.is_empty(), "with nothing on its way, everything was released");
+        }
+    }
+}

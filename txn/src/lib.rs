@@ -1,0 +1,36 @@
+//! # Transactions over groups
+//!
+//! Two halves that never share memory, only the words of `proto`:
+//!
+//! - [`server`]: beside each group's Paxos replica, a pure machine with the lock table, the
+//!   participant and coordinator of two-phase commit, timestamps and safe time.
+//! - [`client`]: buffered writes, two-phase commit as its driver, retries, snapshots.
+//!
+//! ```text
+//!  client                participant P               coordinator C
+//!    | Read (locks) ------->|                              |
+//!    | Read (locks) ------------------------------------->|
+//!    | Prepare(writes) ---->| lock, prepare timestamp p,   |
+//!    | Commit(writes, [P]) ------------------------------->| lock
+//!    |                      | log                          |
+//!    |                      | Prepared(p) ---------------->| s ≥ p, s > now().latest, s > s_max
+//!    |                      |                              | log the commit record ┐ overlap
+//!    |                      |                              | wait until after(s)   ┘ (X8)
+//!    |<-------------------------------------- Committed(s) | apply, unlock
+//!    |                      |<---------------- Decided(s)  |
+//!    |                      | log, apply, unlock           |
+//!    |                      | Acknowledged --------------->|
+//! ```
+//!
+//! Why the order of timestamps is the order of real time: a transaction that starts after `s` was
+//! acknowledged starts after `after(s)`; its own timestamp is above `now().latest` at its arrival,
+//! which is above absolute time, which is above `s` (paper §4.1.2).
+//!
+//! ## What is absent, on purpose
+//! This crate never sees Paxos, storage, sockets or clocks. Not built yet: reads at followers,
+//! participants that were only read and could skip the prepare record, early release of locks,
+//! escalation of many key locks to a range.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+pub mod client;
+pub mod server;

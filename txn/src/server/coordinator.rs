@@ -1,0 +1,340 @@
+//! The coordinator, and the one-group commit, which is a coordinator without participants
+//! (X5–X9).
+
+use super::{Effects, Manager, RequestId, Then, exclusive};
+use proto::command::CommitRecord;
+use proto::keys::Write;
+use proto::peer::PeerBody;
+use proto::request::{Age, Outcome, Receipt, ReplyBody};
+use proto::{Command, Error, GroupId, TxnId};
+use std::collections::{BTreeMap, BTreeSet};
+use truetime::{Interval, Timestamp};
+
+/// A commit request.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub id: RequestId,
+    pub age: Age,
+    pub writes: Vec<Write>,
+    pub participants: Vec<GroupId>,
+}
+
+/// A transaction this leader coordinates and has not seen the end of.
+#[derive(Debug)]
+pub(super) struct Deciding {
+    /// When it was first heard of.
+    since: Timestamp,
+    /// Who has prepared, at which timestamp; may run ahead of the commit request.
+    prepared: BTreeMap<GroupId, Timestamp>,
+    /// Who asked for the outcome.
+    resolvers: Vec<RequestId>,
+    /// The commit request, once it is here.
+    commit: Option<Requested>,
+    /// The decision is in the log, on its way.
+    proposed: bool,
+}
+
+#[derive(Debug)]
+struct Requested {
+    /// The client's request and its repetitions.
+    ids: Vec<RequestId>,
+    arrived: Interval,
+    writes: Vec<Write>,
+    participants: BTreeSet<GroupId>,
+    locked: bool,
+}
+
+impl Deciding {
+    fn new(now: Interval) -> Deciding {
+        Deciding {
+            since: now.latest(),
+            prepared: BTreeMap::new(),
+            resolvers: Vec::new(),
+            commit: None,
+            proposed: false,
+        }
+    }
+
+    /// Everyone who waits for the outcome.
+    pub fn requests(&self) -> Vec<RequestId> {
+        let ids = self.commit.iter().flat_map(|commit| commit.ids.iter());
+        ids.chain(&self.resolvers).copied().collect()
+    }
+
+    fn ready(&self) -> bool {
+        let complete = |commit: &Requested| {
+            commit.locked && commit.participants.iter().all(|g| self.prepared.contains_key(g))
+        };
+        !self.proposed && self.commit.as_ref().is_some_and(complete)
+    }
+}
+
+impl Manager {
+    pub(super) fn on_commit(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        holds_locks: bool,
+        current: bool,
+        commit: Commit,
+        out: &mut Effects,
+    ) {
+        let Commit { id, age, writes, participants } = commit;
+        // X9: a repeated commit hears what was recorded.
+        if let Some(outcome) = self.outcome(txn) {
+            out.reply.push((id, self.recorded(outcome)));
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        if let Some(requested) = leading.deciding.get_mut(&txn).and_then(|d| d.commit.as_mut()) {
+            requested.ids.push(id);
+            return;
+        }
+        if !current && !holds_locks {
+            out.reply.push((id, Err(Error::StaleBallot { ballot: leading.ballot })));
+            return;
+        }
+        let alive = match holds_locks && !current {
+            true => Err(Error::aborted("the group changed its leader; read locks are gone (X3)")),
+            false => self.touch(now, txn, holds_locks),
+        };
+        let Some(leading) = &mut self.leading else { return };
+        let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
+        let spans = exclusive(writes.iter().map(|write| write.key.clone()));
+        deciding.commit = Some(Requested {
+            ids: vec![id],
+            arrived: now,
+            writes,
+            participants: participants.into_iter().collect(),
+            locked: false,
+        });
+        let locked = alive.and_then(|()| self.lock(now, txn, age, spans, Then::Decide, out));
+        if let Err(error) = locked {
+            self.abort_deciding(now, txn, &error.to_string(), out);
+        }
+    }
+
+    pub(super) fn locked_decide(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        if let Some(commit) = leading.deciding.get_mut(&txn).and_then(|d| d.commit.as_mut()) {
+            commit.locked = true;
+        }
+        self.decide(now, txn, out);
+    }
+
+    pub(super) fn on_prepared(
+        &mut self,
+        now: Interval,
+        from: GroupId,
+        txn: TxnId,
+        at: Timestamp,
+        out: &mut Effects,
+    ) {
+        if let Some(outcome) = self.outcome(txn) {
+            out.send.push(self.to(from, txn, PeerBody::Decided(outcome)));
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
+        deciding.prepared.insert(from, at);
+        self.decide(now, txn, out);
+    }
+
+    pub(super) fn on_refused(
+        &mut self,
+        now: Interval,
+        from: GroupId,
+        txn: TxnId,
+        out: &mut Effects,
+    ) {
+        if self.outcome(txn).is_some() {
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
+        self.abort_deciding(now, txn, &format!("{from} refused to prepare"), out);
+    }
+
+    pub(super) fn on_resolve(
+        &mut self,
+        now: Interval,
+        id: RequestId,
+        txn: TxnId,
+        out: &mut Effects,
+    ) {
+        if let Some(outcome) = self.outcome(txn) {
+            out.reply.push((id, Ok(ReplyBody::Outcome(outcome))));
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
+        deciding.resolvers.push(id);
+        if deciding.commit.is_none() {
+            // X9: nobody has heard of a commit: fence it before saying so.
+            self.abort_deciding(now, txn, "its outcome was asked for before its commit came", out);
+        }
+    }
+
+    pub(super) fn on_acknowledged(&mut self, from: GroupId, txn: TxnId) {
+        let Some(leading) = &mut self.leading else { return };
+        if let Some(participants) = leading.unacknowledged.get_mut(&txn) {
+            participants.remove(&from);
+            if participants.is_empty() {
+                leading.unacknowledged.remove(&txn);
+            }
+        }
+    }
+
+    /// Chooses the commit timestamp and proposes the commit record, when all is there (X7).
+    fn decide(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        let Some(deciding) = leading.deciding.get(&txn).filter(|d| d.ready()) else { return };
+        let Some(commit) = &deciding.commit else { return };
+        let prepared = deciding.prepared.values().max().copied().unwrap_or_default();
+        // X7: at or above every prepare timestamp, above now().latest at arrival; `assign` keeps
+        // it above s_max and inside the lease.
+        let at_least = prepared.max(commit.arrived.latest().next());
+        let Some(timestamp) = self.assign(now, at_least) else { return };
+        let Some(leading) = &mut self.leading else { return };
+        let Some(deciding) = leading.deciding.get_mut(&txn) else { return };
+        let Some(commit) = &mut deciding.commit else { return };
+        deciding.proposed = true;
+        leading.locks.make_immune(txn);
+        leading.active.remove(&txn);
+        let writes = std::mem::take(&mut commit.writes);
+        let participants = commit.participants.iter().map(|g| (*g, deciding.prepared[g])).collect();
+        out.propose.push(Command::Commit(CommitRecord { txn, timestamp, writes, participants }));
+    }
+
+    /// Decisions that waited for a longer lease.
+    pub(super) fn decide_ready(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        let ready: Vec<TxnId> =
+            leading.deciding.iter().filter(|(_, d)| d.ready()).map(|(txn, _)| *txn).collect();
+        for txn in ready {
+            self.decide(now, txn, out);
+        }
+    }
+
+    pub(super) fn expire_deciding(&mut self, now: Interval, silent: Timestamp, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        let expired: Vec<TxnId> = leading
+            .deciding
+            .iter()
+            .filter(|(_, d)| !d.proposed && d.since < silent)
+            .map(|(txn, _)| *txn)
+            .collect();
+        for txn in expired {
+            self.abort_deciding(now, txn, "a participant or the commit request did not come", out);
+        }
+    }
+
+    /// Decides "abort", unless the decision is on its way already. Where a participant may have
+    /// prepared, or somebody asked, the abort is logged before it is answered (X9); a one-group
+    /// transaction is simply forgotten with its locks, and its id refused from then on.
+    pub(super) fn abort_deciding(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        reason: &str,
+        out: &mut Effects,
+    ) {
+        let Some(leading) = &mut self.leading else { return };
+        let Some(deciding) = leading.deciding.get_mut(&txn).filter(|d| !d.proposed) else { return };
+        let named = deciding.commit.iter().flat_map(|commit| commit.participants.iter());
+        let participants: BTreeSet<GroupId> =
+            named.chain(deciding.prepared.keys()).copied().collect();
+        let alone = participants.is_empty() && deciding.resolvers.is_empty();
+        // A commit that comes without its locks' ballot may come again under a later leader, and
+        // must find the fence there; one whose locks were taken under this ballot cannot.
+        let requested = deciding.commit.is_some();
+        if alone && requested && leading.active.get(&txn).is_some_and(|a| a.wounded) {
+            let requests = deciding.requests();
+            leading.deciding.remove(&txn);
+            for id in requests {
+                out.reply.push((id, Err(Error::aborted(reason))));
+            }
+            return;
+        }
+        let Some(at) = self.assign(now, Timestamp::MIN) else { return }; // tried again by expiry
+        let Some(leading) = &mut self.leading else { return };
+        if let Some(deciding) = leading.deciding.get_mut(&txn) {
+            deciding.proposed = true;
+        }
+        let participants = participants.into_iter().collect();
+        out.propose.push(Command::Abort { txn, at, participants });
+        self.release_undecided(now, txn, out);
+    }
+
+    /// Locks of a transaction whose abort is on its way serve nobody.
+    fn release_undecided(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        leading.waiting.retain(|_, (t, then)| *t != txn || !matches!(then, Then::Decide));
+        self.give_up(now, txn, "the transaction was aborted", out);
+    }
+
+    /// The commit record is chosen, applied and waited for: answer, and tell the participants.
+    pub(super) fn committed(&mut self, now: Interval, record: &CommitRecord, out: &mut Effects) {
+        if self.leading.is_none() {
+            return;
+        }
+        let groups: BTreeSet<GroupId> = record.participants.iter().map(|(g, _)| *g).collect();
+        for group in &groups {
+            let outcome = Outcome::Committed(record.timestamp);
+            out.send.push(self.to(*group, record.txn, PeerBody::Decided(outcome)));
+        }
+        let Some(leading) = &mut self.leading else { return };
+        if !groups.is_empty() {
+            leading.unacknowledged.insert(record.txn, groups);
+        }
+        let Some(deciding) = leading.deciding.remove(&record.txn) else { return };
+        let receipt = Receipt {
+            timestamp: record.timestamp,
+            prepared: record.participants.clone(),
+            arrived: deciding.commit.as_ref().map(|commit| commit.arrived),
+            waited: Some(now),
+            group: self.group,
+            ballot: leading.ballot,
+        };
+        for id in deciding.commit.iter().flat_map(|commit| commit.ids.iter()) {
+            out.reply.push((*id, Ok(ReplyBody::Committed(receipt.clone()))));
+        }
+        for id in deciding.resolvers {
+            let outcome = Outcome::Committed(record.timestamp);
+            out.reply.push((id, Ok(ReplyBody::Outcome(outcome))));
+        }
+    }
+
+    /// The abort is chosen and applied.
+    pub(super) fn aborted(&mut self, txn: TxnId, participants: &[GroupId], out: &mut Effects) {
+        for group in participants {
+            out.send.push(self.to(*group, txn, PeerBody::Decided(Outcome::Aborted)));
+        }
+        let Some(leading) = &mut self.leading else { return };
+        if !participants.is_empty() {
+            leading.unacknowledged.insert(txn, participants.iter().copied().collect());
+        }
+        let Some(deciding) = leading.deciding.remove(&txn) else { return };
+        for id in deciding.commit.iter().flat_map(|commit| commit.ids.iter()) {
+            out.reply.push((*id, Err(Error::aborted("the coordinator aborted the transaction"))));
+        }
+        for id in deciding.resolvers {
+            out.reply.push((id, Ok(ReplyBody::Outcome(Outcome::Aborted))));
+        }
+    }
+
+    /// The answer to a commit whose outcome is in the table.
+    fn recorded(&self, outcome: Outcome) -> Result<ReplyBody, Error> {
+        match outcome {
+            Outcome::Committed(timestamp) => Ok(ReplyBody::Committed(Receipt {
+                timestamp,
+                prepared: Vec::new(),
+                arrived: None,
+                waited: None,
+                group: self.group,
+                ballot: self.serving().unwrap_or_default(),
+            })),
+            Outcome::Aborted => Err(Error::aborted("the transaction was aborted before")),
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! The server half: one group's transaction manager.
+//!
+//! [`Manager`] is a pure machine beside the group's Paxos replica; neither sees the other. Requests
+//! and peers' messages go in with the interval that is now; [`Effects`] come out: commands to
+//! replicate, answers, reads to run, messages to other groups. What the group has agreed on comes
+//! back through [`Manager::apply`], on every replica alike.
+//!
+//! ```text
+//!   Commit ─► locks ─► (prepared by all participants) ─► s chosen ─► replicated ─► after(s) ─► applied
+//!             locks.rs          coordinator.rs               timestamps (X7)      group (X8)   apply.rs
+//!   Prepare ─► locks ─► prepare timestamp ─► replicated ─► Prepared ─► Decided ─► replicated ─► applied
+//!                              participant.rs
+//! ```
+//!
+//! What is replicated ([`Replicated`]) is on every replica and survives; what only a leader has
+//! ([`Leading`]: locks, timestamps handed out, requests under way) is made anew by each leader
+//! from the replicated part, before it serves (X10).
+
+mod apply;
+mod coordinator;
+pub mod locks;
+mod participant;
+mod reads;
+
+pub use apply::{OutcomeRecord, StateChange};
+pub use reads::{ReadJob, ReadResult};
+
+use coordinator::Deciding;
+use locks::{Changes, LockTable, Ticket};
+use proto::command::PrepareRecord;
+use proto::keys::Span;
+use proto::peer::{PeerBody, PeerMessage};
+use proto::request::{Age, Body, LockMode, Outcome, ReplyBody};
+use proto::{Ballot, Command, Error, GroupId, Key, TxnId};
+use reads::PendingRead;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use truetime::{Interval, Timestamp};
+
+/// Names a request of a client within one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a manager is told when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A client silent for this long loses its locks unless prepared (X4); a transaction whose
+    /// coordinator heard nothing of it for this long is fenced (X9).
+    pub txn_timeout_ms: u64,
+    /// How often a message to another group is repeated until it is answered (X10).
+    pub resend_ms: u64,
+    /// How long an outcome can be asked for (X9).
+    pub outcome_keep_ms: u64,
+    /// How far back versions are kept (R5).
+    pub retention_ms: u64,
+    /// Requests that may wait for locks at one time.
+    pub waiting_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            txn_timeout_ms: 10_000,
+            resend_ms: 500,
+            outcome_keep_ms: 300_000,
+            retention_ms: 3_600_000,
+            waiting_max: 10_000,
+        }
+    }
+}
+
+/// What a step asks of the group.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To replicate, in this order.
+    pub propose: Vec<Command>,
+    /// Answers to clients.
+    pub reply: Vec<(RequestId, Result<ReplyBody, Error>)>,
+    /// Reads to run; their results come back through [`Manager::read_done`].
+    pub read: Vec<ReadJob>,
+    /// Messages to other groups' leaders; may be lost.
+    pub send: Vec<PeerMessage>,
+}
+
+/// What every replica of the group holds alike, changed only by [`Manager::apply`].
+#[derive(Debug, Default)]
+pub struct Replicated {
+    /// Prepared here, outcome not known yet.
+    pub prepared: BTreeMap<TxnId, PrepareRecord>,
+    /// Decided; kept for the retry window (X9).
+    pub outcomes: BTreeMap<TxnId, OutcomeRecord>,
+    /// The highest timestamp among the applied entries: `t_paxos` (R1).
+    pub applied_at: Timestamp,
+}
+
+/// A transaction that has locks here and is not prepared.
+#[derive(Debug)]
+struct Active {
+    last_seen: Timestamp,
+    /// Lost its locks; remembered so that later requests of it are refused (X3).
+    wounded: bool,
+}
+
+/// What to do once locks are held.
+#[derive(Debug)]
+enum Then {
+    Read(reads::LockedRead),
+    Prepare(participant::Preparing),
+    Decide,
+}
+
+/// What only a leader has.
+#[derive(Debug)]
+struct Leading {
+    ballot: Ballot,
+    /// No timestamp at or beyond this may be handed out (L4).
+    lease_end: Timestamp,
+    /// Every timestamp handed out so far is at or below (L4).
+    s_max: Timestamp,
+    locks: LockTable,
+    ticket: Ticket,
+    waiting: BTreeMap<Ticket, (TxnId, Then)>,
+    active: BTreeMap<TxnId, Active>,
+    /// Timestamps of the entries proposed and not applied yet, in log order.
+    in_flight: VecDeque<Timestamp>,
+    /// Prepares proposed and not applied yet, with the requests that wait for them.
+    preparing: BTreeMap<TxnId, Vec<RequestId>>,
+    /// Decides proposed and not applied yet.
+    settling: BTreeSet<TxnId>,
+    /// Transactions coordinated here, commit requested or at least one prepare heard of.
+    deciding: BTreeMap<TxnId, Deciding>,
+    /// Decided here; these participants have not acknowledged yet.
+    unacknowledged: BTreeMap<TxnId, BTreeSet<GroupId>>,
+    reads: Vec<PendingRead>,
+    resend_at: Timestamp,
+    forget_at: Timestamp,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Manager {
+    group: GroupId,
+    config: Config,
+    replicated: Replicated,
+    leading: Option<Leading>,
+}
+
+impl Manager {
+    /// The manager of a group, from what the disk holds.
+    pub fn new(group: GroupId, config: Config, replicated: Replicated) -> Manager {
+        Manager { group, config, replicated, leading: None }
+    }
+
+    /// What is replicated.
+    pub fn replicated(&self) -> &Replicated {
+        &self.replicated
+    }
+
+    /// How many transactions hold or wait for locks here.
+    pub fn lock_holders(&self) -> usize {
+        self.leading.as_ref().map_or(0, |leading| leading.locks.transactions())
+    }
+
+    /// The ballot this manager serves under.
+    pub fn serving(&self) -> Option<Ballot> {
+        self.leading.as_ref().map(|leading| leading.ballot)
+    }
+
+    /// Begins to serve as leader. Everything of earlier leaders is applied (P3); the locks of
+    /// prepared transactions are rebuilt here, before the first request (X10).
+    pub fn lead(&mut self, ballot: Ballot, lease_start: Timestamp, lease_end: Timestamp) {
+        let mut locks = LockTable::default();
+        for (txn, record) in &self.replicated.prepared {
+            let writes = record.writes.iter().map(|w| (Span::Key(w.key.clone()), LockMode::Exclusive));
+            let reads = record.reads.iter().map(|span| (span.clone(), LockMode::Shared));
+            locks.restore(*txn, record.age, reads.chain(writes));
+        }
+        let outcomes = self.replicated.outcomes.iter();
+        let unacknowledged = outcomes
+            .filter(|(_, record)| !record.participants.is_empty())
+            .map(|(txn, record)| (*txn, record.participants.iter().copied().collect()))
+            .collect();
+        self.leading = Some(Leading {
+            ballot,
+            lease_end,
+            // L4: above every timestamp of every predecessor. Theirs lie inside their leases,
+            // which ended before this one began, and below what is applied.
+            s_max: lease_start.max(self.replicated.applied_at),
+            locks,
+            ticket: 0,
+            waiting: BTreeMap::new(),
+            active: BTreeMap::new(),
+            in_flight: VecDeque::new(),
+            preparing: BTreeMap::new(),
+            settling: BTreeSet::new(),
+            deciding: BTreeMap::new(),
+            unacknowledged,
+            reads: Vec::new(),
+            resend_at: Timestamp::MIN,
+            forget_at: Timestamp::MIN,
+        });
+    }
+
+    /// The lease was renewed, or is about to end.
+    pub fn lease(&mut self, lease_end: Timestamp) {
+        if let Some(leading) = &mut self.leading {
+            leading.lease_end = lease_end;
+        }
+    }
+
+    /// Stops serving; who waits is sent to the next leader, which knows or can find out.
+    pub fn follow(&mut self, out: &mut Effects) {
+        let Some(leading) = self.leading.take() else { return };
+        let mut requests: Vec<RequestId> = Vec::new();
+        for (_, then) in leading.waiting.into_values() {
+            match then {
+                Then::Read(read) => requests.push(read.id),
+                Then::Prepare(preparing) => requests.push(preparing.id),
+                Then::Decide => {}
+            }
+        }
+        requests.extend(leading.preparing.into_values().flatten());
+        requests.extend(leading.deciding.into_values().flat_map(|d| d.requests()));
+        requests.extend(leading.reads.into_iter().map(|read| read.id()));
+        for id in requests {
+            out.reply.push((id, Err(Error::NotLeader { hint: None })));
+        }
+    }
+
+    /// A client's request. The group has checked that this replica leads, that its lease is valid,
+    /// and the deadline; `ballot` is what the client named (X12).
+    pub fn request(
+        &mut self,
+        now: Interval,
+        id: RequestId,
+        ballot: Option<Ballot>,
+        body: Body,
+        out: &mut Effects,
+    ) {
+        let Some(leading) = &self.leading else {
+            out.reply.push((id, Err(Error::NotLeader { hint: None })));
+            return;
+        };
+        let current = ballot == Some(leading.ballot);
+        let stale = Err(Error::StaleBallot { ballot: leading.ballot });
+        let lost = Err(Error::aborted("the group changed its leader; read locks are gone (X3)"));
+        match body {
+            Body::Read { holds_locks: true, .. } | Body::KeepAlive { .. } if !current => {
+                out.reply.push((id, lost));
+            }
+            Body::Read { .. } if ballot.is_some() && !current => out.reply.push((id, stale)),
+            Body::Read { txn, age, holds_locks, mode, what } => {
+                self.on_read(now, reads::LockedRead { id, what }, txn, age, (holds_locks, mode), out);
+            }
+            Body::Snapshot { at, what } => self.on_snapshot(now, id, at, what, out),
+            Body::Prepare { holds_locks: false, .. } if !current => out.reply.push((id, stale)),
+            Body::Prepare { txn, age, holds_locks, coordinator, writes } => {
+                let preparing = participant::Preparing { id, age, coordinator, writes };
+                self.on_prepare(now, txn, holds_locks, current, preparing, out);
+            }
+            Body::Commit { txn, age, holds_locks, writes, participants } => {
+                let commit = coordinator::Commit { id, age, writes, participants };
+                self.on_commit(now, txn, holds_locks, current, commit, out);
+            }
+            Body::Rollback { txn } => {
+                self.on_rollback(now, txn, out);
+                out.reply.push((id, Ok(ReplyBody::Done)));
+            }
+            Body::KeepAlive { txn } => {
+                let answer = self.touch(now, txn, true).map(|()| ReplyBody::Done);
+                out.reply.push((id, answer));
+            }
+            Body::Resolve { txn } => self.on_resolve(now, id, txn, out),
+            Body::Status => {
+                out.reply.push((id, Err(Error::InvalidArgument("status is the group's".into()))));
+            }
+        }
+    }
+
+    /// A message from another group's leader. Not leading: dropped, it will be repeated.
+    pub fn peer(&mut self, now: Interval, message: PeerMessage, out: &mut Effects) {
+        if self.leading.is_none() {
+            return;
+        }
+        let PeerMessage { from, txn, body, .. } = message;
+        match body {
+            PeerBody::Prepared(at) => self.on_prepared(now, from, txn, at, out),
+            PeerBody::Refused => self.on_refused(now, from, txn, out),
+            PeerBody::Decided(outcome) => self.on_decided(now, from, txn, outcome, out),
+            PeerBody::Acknowledged => self.on_acknowledged(from, txn),
+        }
+    }
+
+    /// Time passes: silent clients lose their locks, unanswered messages are repeated. Call it
+    /// every heartbeat or so.
+    pub fn tick(&mut self, now: Interval, out: &mut Effects) {
+        if self.leading.is_none() {
+            return;
+        }
+        self.expire(now, out);
+        self.decide_ready(now, out);
+        self.serve_reads(now, out);
+        let Some(leading) = &mut self.leading else { return };
+        if now.after(leading.resend_at) {
+            leading.resend_at = now.latest().plus_micros(self.config.resend_ms * 1_000);
+            self.resend(out);
+        }
+        self.forget(now, out);
+    }
+
+    /// X4: silent clients.
+    fn expire(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        let silent = now.earliest().minus_micros(self.config.txn_timeout_ms * 1_000);
+        // The wounded are remembered longer than any request of theirs can be under way.
+        let forgotten = silent.minus_micros(self.config.txn_timeout_ms * 2_000);
+        leading.active.retain(|_, active| !active.wounded || active.last_seen >= forgotten);
+        let expired: Vec<TxnId> = leading
+            .active
+            .iter()
+            .filter(|(txn, active)| {
+                !active.wounded && active.last_seen < silent && !leading.deciding.contains_key(txn)
+            })
+            .map(|(txn, _)| *txn)
+            .collect();
+        for txn in expired {
+            self.give_up(now, txn, "the client was silent for too long (X4)", out);
+        }
+        self.expire_deciding(now, silent, out);
+    }
+
+    fn resend(&mut self, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        for (txn, record) in &self.replicated.prepared {
+            if !leading.settling.contains(txn) {
+                out.send.push(self.to(record.coordinator, *txn, PeerBody::Prepared(record.timestamp)));
+            }
+        }
+        for (txn, participants) in &leading.unacknowledged {
+            if let Some(record) = self.replicated.outcomes.get(txn) {
+                for group in participants {
+                    out.send.push(self.to(*group, *txn, PeerBody::Decided(record.outcome)));
+                }
+            }
+        }
+    }
+
+    /// X9: outcomes beyond the retry window leave the table, by a command, on all replicas alike.
+    fn forget(&mut self, now: Interval, out: &mut Effects) {
+        const BATCH: usize = 4_096;
+        let Some(leading) = &mut self.leading else { return };
+        if !now.after(leading.forget_at) {
+            return;
+        }
+        leading.forget_at = now.latest().plus_micros(self.config.outcome_keep_ms * 100);
+        let old = now.earliest().minus_micros(self.config.outcome_keep_ms * 1_000);
+        let txns: Vec<TxnId> = self
+            .replicated
+            .outcomes
+            .iter()
+            .filter(|(txn, record)| {
+                record.decided_at < old && !leading.unacknowledged.contains_key(txn)
+            })
+            .take(BATCH)
+            .map(|(txn, _)| *txn)
+            .collect();
+        if !txns.is_empty() {
+            out.propose.push(Command::Forget { txns });
+        }
+    }
+
+    fn to(&self, group: GroupId, txn: TxnId, body: PeerBody) -> PeerMessage {
+        PeerMessage { from: self.group, to: group, txn, body }
+    }
+
+    /// Notes that a transaction lives. `held`: it claims to have locks here, so it must be known.
+    fn touch(&mut self, now: Interval, txn: TxnId, held: bool) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else {
+            return Err(Error::NotLeader { hint: None });
+        };
+        if self.replicated.outcomes.contains_key(&txn) || self.replicated.prepared.contains_key(&txn) {
+            return Err(Error::aborted("the transaction has ended or is prepared"));
+        }
+        match leading.active.get_mut(&txn) {
+            Some(active) if active.wounded => {
+                Err(Error::aborted("wounded by an older transaction, or given up (X2)"))
+            }
+            Some(active) => {
+                active.last_seen = now.latest();
+                Ok(())
+            }
+            None if held => Err(Error::aborted("the locks of the transaction are gone (X3)")),
+            None => {
+                leading.active.insert(txn, Active { last_seen: now.latest(), wounded: false });
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for locks and goes on with `then` once they are held.
+    fn lock(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        age: Age,
+        spans: Vec<(Span, LockMode)>,
+        then: Then,
+        out: &mut Effects,
+    ) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else {
+            return Err(Error::NotLeader { hint: None });
+        };
+        if leading.locks.waiting() >= self.config.waiting_max {
+            return Err(Error::ResourceExhausted("too many requests wait for locks".into()));
+        }
+        leading.ticket += 1;
+        let ticket = leading.ticket;
+        leading.waiting.insert(ticket, (txn, then));
+        let mut changes = Changes::default();
+        leading.locks.request(ticket, txn, age, spans, &mut changes);
+        self.after_locks(now, changes, out);
+        Ok(())
+    }
+
+    /// Ends a transaction's locks and lets others go on.
+    fn unlock(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        leading.active.remove(&txn);
+        let mut changes = Changes::default();
+        leading.locks.release(txn, &mut changes);
+        self.after_locks(now, changes, out);
+    }
+
+    fn after_locks(&mut self, now: Interval, changes: Changes, out: &mut Effects) {
+        for txn in changes.wounded {
+            self.wounded(now, txn, "wounded by an older transaction (X2)", out);
+        }
+        for ticket in changes.granted {
+            let Some(leading) = &mut self.leading else { return };
+            let Some((txn, then)) = leading.waiting.remove(&ticket) else { continue };
+            match then {
+                Then::Read(read) => self.locked_read(read, txn, out),
+                Then::Prepare(preparing) => self.locked_prepare(now, txn, preparing, out),
+                Then::Decide => self.locked_decide(now, txn, out),
+            }
+        }
+    }
+
+    /// Takes the locks of a transaction that is not immune, for good.
+    fn give_up(&mut self, now: Interval, txn: TxnId, reason: &str, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        let mut changes = Changes::default();
+        leading.locks.release(txn, &mut changes);
+        self.wounded(now, txn, reason, out);
+        self.after_locks(now, changes, out);
+    }
+
+    /// The locks of a transaction are gone: everything of it that waits here fails.
+    fn wounded(&mut self, now: Interval, txn: TxnId, reason: &str, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        leading.active.insert(txn, Active { last_seen: now.latest(), wounded: true });
+        let mine: Vec<Ticket> =
+            leading.waiting.iter().filter(|(_, (t, _))| *t == txn).map(|(k, _)| *k).collect();
+        for ticket in mine {
+            let Some(leading) = &mut self.leading else { return };
+            match leading.waiting.remove(&ticket) {
+                Some((_, Then::Read(read))) => out.reply.push((read.id, Err(Error::aborted(reason)))),
+                Some((_, Then::Prepare(preparing))) => {
+                    out.reply.push((preparing.id, Err(Error::aborted(reason))));
+                    out.send.push(self.to(preparing.coordinator, txn, PeerBody::Refused));
+                }
+                Some((_, Then::Decide)) | None => {}
+            }
+        }
+        self.abort_deciding(now, txn, reason, out);
+    }
+
+    fn on_rollback(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        let under_way = leading.deciding.contains_key(&txn)
+            || leading.preparing.contains_key(&txn)
+            || self.replicated.prepared.contains_key(&txn);
+        if !under_way && leading.active.contains_key(&txn) {
+            // Remembered as given up, so that a read of it still under way takes no locks.
+            self.give_up(now, txn, "rolled back", out);
+        }
+    }
+
+    /// Hands out a timestamp: at or above `at_least`, above everything before, inside the lease
+    /// (X7, L4). `None`: the lease is too short just now.
+    fn assign(&mut self, now: Interval, at_least: Timestamp) -> Option<Timestamp> {
+        let leading = self.leading.as_mut()?;
+        let s = at_least.max(leading.s_max.next());
+        if !now.before(leading.lease_end) || s >= leading.lease_end {
+            return None;
+        }
+        leading.s_max = s;
+        leading.in_flight.push_back(s);
+        Some(s)
+    }
+
+    /// The outcome recorded for a transaction.
+    fn outcome(&self, txn: TxnId) -> Option<Outcome> {
+        self.replicated.outcomes.get(&txn).map(|record| record.outcome)
+    }
+}
+
+fn exclusive(keys: impl Iterator<Item = Key>) -> Vec<(Span, LockMode)> {
+    keys.map(|key| (Span::Key(key), LockMode::Exclusive)).collect()
+}

@@ -1,0 +1,170 @@
+//! Reads: under locks (X1), and at a timestamp (R1, R3, R5).
+
+use super::{Effects, Manager, RequestId, Then};
+use proto::keys::{Page, Span};
+use proto::request::{Age, LockMode, ReadSet, ReplyBody, Versioned};
+use proto::{Error, TxnId};
+use truetime::{Interval, Timestamp};
+
+/// A timestamp further ahead of this server's clock is refused (R5).
+const FUTURE_US_MAX: u64 = 1_000_000;
+
+/// A read to run against the versions, outside the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadJob {
+    /// Whom the answer is for.
+    pub id: RequestId,
+    /// Under locks of this transaction; `None`: at a timestamp.
+    pub txn: Option<TxnId>,
+    /// The timestamp; `MAX` under locks.
+    pub at: Timestamp,
+    /// What to read.
+    pub what: ReadSet,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadResult {
+    /// For keys.
+    Values(Vec<Option<Versioned>>),
+    /// For a range.
+    Page(Page),
+}
+
+#[derive(Debug)]
+pub(super) struct LockedRead {
+    pub id: RequestId,
+    pub what: ReadSet,
+}
+
+/// A read at a timestamp that is not safe yet.
+#[derive(Debug)]
+pub(super) struct PendingRead {
+    id: RequestId,
+    at: Timestamp,
+    what: ReadSet,
+}
+
+impl PendingRead {
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+fn spans(what: &ReadSet) -> Vec<Span> {
+    match what {
+        ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
+        ReadSet::Range { range, .. } => vec![Span::Range(range.clone())],
+    }
+}
+
+impl Manager {
+    pub(super) fn on_read(
+        &mut self,
+        now: Interval,
+        read: LockedRead,
+        txn: TxnId,
+        age: Age,
+        (holds_locks, mode): (bool, LockMode),
+        out: &mut Effects,
+    ) {
+        let id = read.id;
+        let spans = spans(&read.what).into_iter().map(|span| (span, mode)).collect();
+        let locked = self
+            .touch(now, txn, holds_locks)
+            .and_then(|()| self.lock(now, txn, age, spans, Then::Read(read), out));
+        if let Err(error) = locked {
+            out.reply.push((id, Err(error)));
+        }
+    }
+
+    pub(super) fn locked_read(&mut self, read: LockedRead, txn: TxnId, out: &mut Effects) {
+        // The locks keep every later version away, so the newest is the right one.
+        out.read.push(ReadJob { id: read.id, txn: Some(txn), at: Timestamp::MAX, what: read.what });
+    }
+
+    pub(super) fn on_snapshot(
+        &mut self,
+        now: Interval,
+        id: RequestId,
+        at: Timestamp,
+        what: ReadSet,
+        out: &mut Effects,
+    ) {
+        let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
+        let Some(leading) = &mut self.leading else { return };
+        if at < horizon {
+            out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));
+        } else if at > now.latest().plus_micros(FUTURE_US_MAX) {
+            let message = format!("read timestamp {at} lies in the future (now is {})", now.latest());
+            out.reply.push((id, Err(Error::InvalidArgument(message))));
+        } else {
+            leading.reads.push(PendingRead { id, at, what });
+            self.serve_reads(now, out);
+        }
+    }
+
+    /// Starts the reads whose timestamp is safe by now (R1).
+    pub(super) fn serve_reads(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        if leading.reads.is_empty() {
+            return;
+        }
+        for read in std::mem::take(&mut leading.reads) {
+            if self.safe(now, &read) {
+                let PendingRead { id, at, what } = read;
+                out.read.push(ReadJob { id, txn: None, at, what });
+            } else if let Some(leading) = &mut self.leading {
+                leading.reads.push(read);
+            }
+        }
+    }
+
+    /// R1 at the leader: nothing at or below `at` can be assigned any more (`s_max` is raised, so
+    /// `t_paxos ≥ at` once what is under way there is applied), and no prepared transaction that
+    /// could still commit there writes what is read (`t_tm`).
+    fn safe(&mut self, now: Interval, read: &PendingRead) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        if !now.before(leading.lease_end) || read.at >= leading.lease_end {
+            return false; // L4: the promise not to write below `at` needs the lease
+        }
+        leading.s_max = leading.s_max.max(read.at);
+        if leading.in_flight.front().is_some_and(|first| *first <= read.at) {
+            return false;
+        }
+        let spans = spans(&read.what);
+        !self.replicated.prepared.values().any(|record| {
+            record.timestamp <= read.at
+                && record.writes.iter().any(|write| {
+                    let key = Span::Key(write.key.clone());
+                    spans.iter().any(|span| span.overlaps(&key))
+                })
+        })
+    }
+
+    /// A read has run. The lease is checked again (L6), and for a locking read the locks.
+    pub fn read_done(
+        &mut self,
+        now: Interval,
+        id: RequestId,
+        txn: Option<TxnId>,
+        result: ReadResult,
+        out: &mut Effects,
+    ) {
+        let Some(leading) = &self.leading else {
+            out.reply.push((id, Err(Error::NotLeader { hint: None })));
+            return;
+        };
+        let answer = if !now.before(leading.lease_end) {
+            Err(Error::NotLeader { hint: None })
+        } else if txn.is_some_and(|t| leading.active.get(&t).is_none_or(|active| active.wounded)) {
+            Err(Error::aborted("wounded while reading (X2)"))
+        } else {
+            Ok(match result {
+                ReadResult::Values(values) => ReplyBody::Values(values),
+                ReadResult::Page(page) => ReplyBody::Page(page),
+            })
+        };
+        out.reply.push((id, answer));
+    }
+}
