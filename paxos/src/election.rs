@@ -150,8 +150,14 @@ impl Replica {
         };
         assert_eq!(candidacy.ballot, self.acceptor.hard.promised, "P1: elected under {}", candidacy.ballot);
         let (_, first, entries) = candidacy.best;
-        assert!(first <= candidacy.chosen.next(), "P3: the log of the best voter begins at {first}");
-        let mut payloads: Vec<Bytes> = entries.into_iter().map(|entry| entry.payload).collect();
+        // What the best voter has truncated was applied everywhere, so the own log has it.
+        let start = candidacy.chosen.next();
+        let own = self.acceptor.log.from(start).take_while(|(slot, _)| *slot < first);
+        let mut payloads: Vec<Bytes> = own.map(|(_, entry)| entry.payload.clone()).collect();
+        let truncated = Slot(start.0 + payloads.len() as u64);
+        assert!(truncated >= first, "P3: {truncated} is missing here, the best voter begins at {first}");
+        payloads.extend(entries.into_iter().map(|entry| entry.payload));
+        let first = start;
         payloads.push(Bytes::new());
         let opening = Slot(first.0 + payloads.len() as u64 - 1);
         self.leader = Some(self.config.node);
@@ -162,6 +168,7 @@ impl Replica {
             opening,
             self.peers().map(|peer| (peer, candidacy.chosen.next())).collect(),
             candidacy.promised,
+            self.acceptor.log.first().prev(),
         ));
         // `accept` leaves alone what is chosen here by now.
         self.acceptor.accept(first, payloads, (self.chosen, opening), out);

@@ -47,6 +47,7 @@ impl Leading {
         opening: Slot,
         peers: BTreeMap<NodeId, Slot>,
         counted: BTreeMap<NodeId, Timestamp>,
+        truncated: Slot,
     ) -> Leading {
         let peers = peers.into_iter().map(|(peer, next)| {
             (peer, Progress { accepted: Slot::ZERO, next, told: next.prev(), applied: Slot::ZERO })
@@ -58,7 +59,7 @@ impl Leading {
             peers: peers.collect(),
             own_accepted: Slot::ZERO,
             counted,
-            truncated: Slot::ZERO,
+            truncated,
             heartbeat_at: Timestamp::MIN,
         }
     }
@@ -170,6 +171,7 @@ impl Replica {
         }
         self.acceptor.grant(now, out);
         self.follow(now, Some(from));
+        self.applied_before(truncate);
         if first > self.acceptor.held.next() {
             let expect = self.acceptor.held.next();
             out.send_after.push((from, Message::Gap { ballot, expect }));
@@ -237,10 +239,22 @@ impl Replica {
         if leading.ballot != ballot || expect > peer.next {
             return;
         }
-        assert!(expect >= first, "P6: {from} lacks {expect}, which was truncated at {first}");
-        peer.next = expect.max(peer.accepted.next());
+        // Below `first` it holds everything: it will see so by `Accept::truncate`.
+        peer.next = expect.max(peer.accepted.next()).max(first);
         peer.told = peer.next.prev();
         self.send_accept(now, from, out);
+    }
+
+    /// Every replica has applied up to `truncated`, this one too, perhaps in an earlier life whose
+    /// unsynced end is lost. It applied from its own durable log, so the values there are the
+    /// chosen ones.
+    fn applied_before(&mut self, truncated: Slot) {
+        if truncated > self.chosen {
+            let last = self.acceptor.log.last();
+            assert!(truncated <= last, "P1: {truncated} was applied here, the log ends at {last}");
+            self.chosen = truncated;
+            self.acceptor.held = self.acceptor.held.max(truncated);
+        }
     }
 
     /// What every replica has applied may leave the log.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use proto::keys::{Row, Value, Write};
 use proto::request::{Age, Body, LockMode, Outcome, ReadSet, Receipt, ReplyBody};
 use proto::{Ballot, Error, GroupId, Key, KeyRange, Page, TxnId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use truetime::Timestamp;
 
@@ -42,6 +42,8 @@ struct State {
     undo: Vec<(Key, Option<Option<Value>>)>,
     /// Groups where locks are held, and the ballot under which they were taken (X3).
     locked: BTreeMap<GroupId, Ballot>,
+    /// Groups that were asked for locks, whether or not their answer came.
+    asked: BTreeSet<GroupId>,
     /// Committed, rolled back or given up: nothing may follow.
     ended: bool,
 }
@@ -50,7 +52,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         if !state.ended {
-            for group in state.locked.keys() {
+            for group in &state.asked {
                 self.inner.router.tell(*group, Body::Rollback { txn: self.txn });
             }
         }
@@ -242,14 +244,14 @@ impl ReadWrite {
 
     /// Releases the locks; the buffered writes are gone.
     pub async fn rollback(&self) {
-        let locked: Vec<GroupId> = {
+        let asked = {
             let mut state = self.shared.state.lock();
             if std::mem::replace(&mut state.ended, true) {
                 return;
             }
-            state.locked.keys().copied().collect()
+            std::mem::take(&mut state.asked)
         };
-        for group in locked {
+        for group in asked {
             self.shared.inner.router.tell(group, Body::Rollback { txn: self.shared.txn });
         }
     }
@@ -374,7 +376,11 @@ impl ReadWrite {
     }
 
     async fn read(&self, group: GroupId, mode: LockMode, what: ReadSet) -> Result<ReplyBody, Error> {
-        let held = self.open_state()?.locked.get(&group).copied();
+        let held = {
+            let mut state = self.open_state()?;
+            state.asked.insert(group);
+            state.locked.get(&group).copied()
+        };
         let body = Body::Read {
             txn: self.shared.txn,
             age: self.shared.age,

@@ -167,7 +167,8 @@ impl LockTable {
         let mut free = true;
         for other in self.conflicting(txn, span, mode) {
             let holder = &self.holders[&other];
-            if !holder.immune && age < holder.age {
+            // Equal age: an earlier attempt of the same transaction, which its client has left.
+            if !holder.immune && age <= holder.age {
                 self.remove(other);
                 changes.wounded.push(other);
             } else {
@@ -338,6 +339,18 @@ mod tests {
         s.ask(5, key("a"), Exclusive);
         let (ticket, changes) = s.ask(2, key("a"), Shared);
         assert_eq!(changes, Changes { wounded: vec![txn(5)], granted: vec![ticket] });
+    }
+
+    #[test]
+    fn a_later_attempt_replaces_what_an_earlier_one_left_behind() {
+        let mut s = Script::default();
+        let mut changes = Changes::default();
+        let first_and_second = |seq| (txn(seq), age(3));
+        for (ticket, (attempt, age)) in [first_and_second(3), first_and_second(4)].into_iter().enumerate() {
+            let spans = vec![(key("a"), Exclusive)];
+            s.table.request(ticket as u64 + 1, attempt, age, spans, &mut changes);
+        }
+        assert_eq!(changes, Changes { wounded: vec![txn(3)], granted: vec![1, 2] });
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl Manager {
         outcome: Outcome,
         out: &mut Effects,
     ) {
+        let recorded = self.outcome(txn);
         let Some(leading) = &mut self.leading else { return };
         if self.replicated.prepared.contains_key(&txn) {
             if !leading.settling.insert(txn) {
@@ -116,12 +117,13 @@ impl Manager {
         } else if leading.preparing.contains_key(&txn) {
             // The prepare record is still on its way into the log; the decision is repeated.
         } else {
-            assert!(
-                outcome == Outcome::Aborted || !leading.active.contains_key(&txn),
-                "X9: {txn} committed at {from} while {} holds unprepared locks of it",
-                self.group
-            );
-            self.give_up(now, txn, "the coordinator aborted the transaction", out);
+            if let Some(recorded) = recorded {
+                assert_eq!(recorded, outcome, "X9: {txn} was decided twice");
+            } else if let Some(active) = leading.active.get(&txn) {
+                let lost = active.wounded || outcome == Outcome::Aborted;
+                assert!(lost, "X9: {txn} committed at {from} without {} prepared", self.group);
+                self.give_up(now, txn, "the coordinator aborted the transaction", out);
+            }
             out.send.push(self.to(from, txn, PeerBody::Acknowledged));
         }
     }

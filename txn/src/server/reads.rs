@@ -69,6 +69,9 @@ impl Manager {
         out: &mut Effects,
     ) {
         let id = read.id;
+        if self.supersede(txn, &read, out) {
+            return;
+        }
         let spans = spans(&read.what).into_iter().map(|span| (span, mode)).collect();
         let locked = self
             .touch(now, txn, holds_locks)
@@ -76,6 +79,22 @@ impl Manager {
         if let Err(error) = locked {
             out.reply.push((id, Err(error)));
         }
+    }
+
+    /// A repetition takes the place of the same read that still waits; nobody hears that one.
+    fn supersede(&mut self, txn: TxnId, read: &LockedRead, out: &mut Effects) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        for (waiting, then) in leading.waiting.values_mut() {
+            if let Then::Read(old) = then
+                && *waiting == txn
+                && old.what == read.what
+            {
+                let error = Error::DeadlineExceeded("the client has asked again".into());
+                out.reply.push((std::mem::replace(&mut old.id, read.id), Err(error)));
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn locked_read(&mut self, read: LockedRead, txn: TxnId, out: &mut Effects) {

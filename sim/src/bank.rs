@@ -1,0 +1,364 @@
+//! The bank: clients move units between accounts of different groups while things break.
+
+use crate::checkers::{conservation, external_consistency, snapshot};
+use crate::history::{Account, Ending, Operation, Violation};
+use crate::options::Options;
+use crate::world::{FaultCount, World, stream};
+use bytes::Bytes;
+use futures::FutureExt;
+use parking_lot::Mutex;
+use proto::request::{Body, LockMode, Outcome, ReplyBody};
+use proto::{Error, Key};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use truetime::Timestamp;
+use txn::client::{Client, ClientConfig, HashPlacement, ReadWrite, Snapshot, TimestampBound};
+
+/// Data groups of the bank.
+const GROUPS: u32 = 4;
+const OPENING_BALANCE: i64 = 100;
+/// How long everyone may take to finish after the faults have ended.
+const LIVENESS_US: u64 = 120_000_000;
+
+/// What one run did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The options drawn from the seed.
+    pub options: Options,
+    /// Equal for equal runs.
+    pub trace_hash: u64,
+    /// Events of the world.
+    pub events: u64,
+    /// Simulated time.
+    pub simulated_us: u64,
+    /// Transactions committed, snapshots read, attempts with an unknown ending.
+    pub committed: usize,
+    /// See `committed`.
+    pub snapshots: usize,
+    /// See `committed`.
+    pub unknown: usize,
+    /// Faults injected.
+    pub faults: FaultCount,
+}
+
+/// One client of the bank.
+struct Teller {
+    number: u32,
+    client: Client,
+    accounts: Vec<Key>,
+    operations: u32,
+    rng: SmallRng,
+    absolute: Arc<AtomicU64>,
+    history: Arc<Mutex<Vec<Operation>>>,
+    /// What earlier snapshots of this teller saw, to be asked for again.
+    seen: Vec<(Timestamp, Operation)>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run(seed: u64, trace: bool) -> Result<Report, Violation> {
+    let mut options_rng = stream(seed, 1);
+    let options = Options::draw(&mut options_rng);
+    if trace {
+        println!("seed {seed}: {options}");
+    }
+    let mut world = World::new(seed, options.clone(), GROUPS, trace);
+    let accounts: Vec<Key> =
+        (0..options.accounts).map(|n| Key::from(format!("account-{n:03}"))).collect();
+    let history = Arc::new(Mutex::new(Vec::new()));
+    let mut tellers: Vec<Teller> = (0..=options.clients)
+        .map(|number| teller(seed, number, &mut world, &accounts, &options, &history))
+        .collect();
+    let settler = tellers.remove(0);
+    let settle_client = settler.client.clone();
+
+    // The accounts are opened while things break already; nobody else begins before that.
+    world.spawn(open_accounts(settler).boxed());
+    within(&mut world, options.safety_us, "to open the accounts")?;
+    for teller in tellers {
+        world.spawn(teller.work().boxed());
+    }
+    if !world.run(options.safety_us)? {
+        world.heal();
+        let done = world.run(LIVENESS_US)?;
+        progress(done, "to finish after the faults had ended")?;
+    }
+    world.heal();
+
+    let last = teller(seed, options.clients + 1, &mut world, &accounts, &options, &history);
+    world.spawn(settle(settle_client, last, history.clone()).boxed());
+    let done = world.run(LIVENESS_US)?;
+    progress(done, "to settle unknown outcomes and read the final state")?;
+
+    let history = history.lock();
+    judge(&history, &options)?;
+    Ok(report(&world, options, &history))
+}
+
+fn within(world: &mut World, safety_us: u64, what: &str) -> Result<(), Violation> {
+    if !world.run(safety_us)? {
+        world.heal();
+        let done = world.run(LIVENESS_US)?;
+        progress(done, what)?;
+    }
+    Ok(())
+}
+
+fn progress(done: bool, what: &str) -> Result<(), Violation> {
+    match done {
+        true => Ok(()),
+        false => Err(Violation::new("progress", "P8/X10", format!("clients did not manage {what}"))),
+    }
+}
+
+fn judge(history: &[Operation], options: &Options) -> Result<(), Violation> {
+    let total = OPENING_BALANCE * i64::from(options.accounts);
+    snapshot::check(history)?;
+    conservation::check(history, options.accounts as usize, total)?;
+    // Reads at a chosen, older timestamp promise nothing about real time.
+    let strong: Vec<Operation> = history.iter().filter(|op| !is_old_read(op)).cloned().collect();
+    external_consistency::check(&strong)
+}
+
+/// Reads at a chosen timestamp are recorded as of client `u32::MAX`.
+fn is_old_read(op: &Operation) -> bool {
+    op.client == u32::MAX
+}
+
+fn report(world: &World, options: Options, history: &[Operation]) -> Report {
+    let committed = |op: &&Operation| matches!(op.ending, Ending::At(_)) && !op.read_only();
+    Report {
+        options,
+        trace_hash: world.trace_hash(),
+        events: world.events(),
+        simulated_us: world.elapsed_us(),
+        committed: history.iter().filter(committed).count(),
+        snapshots: history.iter().filter(|op| op.read_only()).count(),
+        unknown: history.iter().filter(|op| op.ended_ns == u64::MAX).count(),
+        faults: world.faults(),
+    }
+}
+
+fn teller(
+    seed: u64,
+    number: u32,
+    world: &mut World,
+    accounts: &[Key],
+    options: &Options,
+    history: &Arc<Mutex<Vec<Operation>>>,
+) -> Teller {
+    let port = Arc::new(world.client_port());
+    let placement = HashPlacement { groups: GROUPS, root_prefix: Key::new(), directory: |key| Some(key) };
+    let config = ClientConfig {
+        client: u64::from(number) + 1,
+        seed: seed ^ u64::from(number),
+        attempt_ms: 300,
+        operation_ms: 5_000,
+        ..ClientConfig::default()
+    };
+    Teller {
+        number,
+        client: Client::new(port.clone(), port, Arc::new(placement), config),
+        accounts: accounts.to_vec(),
+        operations: options.operations,
+        rng: stream(seed, 100 + u64::from(number)),
+        absolute: world.absolute(),
+        history: history.clone(),
+        seen: Vec::new(),
+    }
+}
+
+async fn open_accounts(teller: Teller) {
+    loop {
+        let began_ns = teller.now_ns();
+        let Ok(txn) = teller.client.begin() else { continue };
+        let mut op = teller.operation(&txn, began_ns);
+        for key in &teller.accounts {
+            let account = Account { balance: OPENING_BALANCE, writer: txn.id() };
+            txn.put(key.clone(), account.encode());
+            op.writes.insert(key.clone(), account);
+        }
+        let done = txn.commit().await;
+        // An unknown ending would leave nobody to say which accounts exist: ask until it is known.
+        let ending = match done {
+            Ok(receipt) => Ending::At(receipt.timestamp),
+            Err(Error::Aborted { .. }) => Ending::Nothing,
+            Err(_) => resolve(&teller.client, &txn_first_key(&teller), txn.id()).await,
+        };
+        teller.record(op, ending);
+        if ending != Ending::Nothing {
+            return;
+        }
+    }
+}
+
+fn txn_first_key(teller: &Teller) -> Vec<Key> {
+    teller.accounts.clone()
+}
+
+/// Asks every group that may have coordinated until one tells of a commit or all of an abort.
+async fn resolve(client: &Client, keys: &[Key], txn: proto::TxnId) -> Ending {
+    let mut groups: Vec<_> = keys.iter().map(|key| client.placement().group_of(key)).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    for group in groups {
+        loop {
+            match client.router().ask(group, Body::Resolve { txn }).await {
+                Ok(reply) => match reply.body {
+                    ReplyBody::Outcome(Outcome::Committed(at)) => return Ending::At(at),
+                    _ => break,
+                },
+                Err(_) => continue,
+            }
+        }
+    }
+    Ending::Nothing
+}
+
+impl Teller {
+    fn now_ns(&self) -> u64 {
+        self.absolute.load(Ordering::Relaxed)
+    }
+
+    fn operation(&self, txn: &ReadWrite, began_ns: u64) -> Operation {
+        Operation {
+            client: self.number,
+            txn: txn.id(),
+            began_ns,
+            ended_ns: u64::MAX,
+            ending: Ending::Unknown,
+            writes: Default::default(),
+            reads: Default::default(),
+        }
+    }
+
+    fn record(&self, mut op: Operation, ending: Ending) {
+        op.ending = ending;
+        if ending != Ending::Unknown {
+            op.ended_ns = self.now_ns();
+        }
+        self.history.lock().push(op);
+    }
+
+    async fn work(mut self) {
+        for _ in 0..self.operations {
+            match self.rng.random_range(0..10) {
+                0..=6 => self.transfer().await,
+                7..=8 => self.audit(TimestampBound::Strong).await,
+                _ => self.look_back().await,
+            }
+        }
+    }
+
+    /// Moves a few units, again with the same age while it is aborted.
+    async fn transfer(&mut self) {
+        let from = self.rng.random_range(0..self.accounts.len());
+        let to = (from + self.rng.random_range(1..self.accounts.len())) % self.accounts.len();
+        let amount = self.rng.random_range(1..=20);
+        let mode = [LockMode::Shared, LockMode::Exclusive][self.rng.random_range(0..2)];
+        let keys = [self.accounts[from].clone(), self.accounts[to].clone()];
+        let began_ns = self.now_ns();
+        let Ok(mut txn) = self.client.begin() else { return };
+        for _ in 0..40 {
+            let mut op = self.operation(&txn, began_ns);
+            let ending = match self.attempt(&txn, &keys, amount, mode, &mut op).await {
+                Ok(timestamp) => Ending::At(timestamp),
+                Err(Error::Aborted { .. }) => Ending::Nothing,
+                Err(_) if op.writes.is_empty() => Ending::Nothing, // the commit was never asked for
+                Err(_) => Ending::Unknown,
+            };
+            let again = ending == Ending::Nothing;
+            self.record(op, ending);
+            if !again {
+                return;
+            }
+            txn.rollback().await;
+            txn = self.client.begin_again(txn.age());
+        }
+    }
+
+    async fn attempt(
+        &self,
+        txn: &ReadWrite,
+        keys: &[Key; 2],
+        amount: i64,
+        mode: LockMode,
+        op: &mut Operation,
+    ) -> Result<Timestamp, Error> {
+        let read = txn.get_many(keys, mode).await?;
+        let accounts: Vec<Option<Account>> =
+            read.into_iter().map(|value| value.map(|bytes| Account::decode(&bytes))).collect();
+        let reads: Vec<(Bytes, Option<Account>)> =
+            keys.iter().cloned().zip(accounts.iter().copied()).collect();
+        let balance = |place: usize| accounts[place].map_or(0, |account| account.balance);
+        for (place, balance) in [(0, balance(0) - amount), (1, balance(1) + amount)] {
+            let account = Account { balance, writer: txn.id() };
+            txn.put(keys[place].clone(), account.encode());
+            op.writes.insert(keys[place].clone(), account);
+        }
+        op.reads.extend(reads);
+        Ok(txn.commit().await?.timestamp)
+    }
+
+    /// Reads all accounts at one timestamp.
+    async fn audit(&mut self, bound: TimestampBound) {
+        let began_ns = self.now_ns();
+        let Ok(snapshot) = self.client.snapshot(bound) else { return };
+        if let Some(op) = self.read_all(&snapshot, began_ns).await {
+            self.seen.push((snapshot.timestamp(), op.clone()));
+            let mut op = op;
+            if bound != TimestampBound::Strong {
+                op.client = u32::MAX;
+            }
+            self.record(op, Ending::At(snapshot.timestamp()));
+        }
+    }
+
+    async fn read_all(&self, snapshot: &Snapshot, began_ns: u64) -> Option<Operation> {
+        let values = snapshot.get_many(&self.accounts).await.ok()?;
+        let accounts = values.into_iter().map(|v| v.map(|bytes| Account::decode(&bytes)));
+        Some(Operation {
+            client: self.number,
+            txn: proto::TxnId::default(),
+            began_ns,
+            ended_ns: u64::MAX,
+            ending: Ending::Unknown,
+            writes: Default::default(),
+            reads: self.accounts.iter().cloned().zip(accounts).collect(),
+        })
+    }
+
+    /// Reads the past: a timestamp seen before must look the same again, another must fit too.
+    async fn look_back(&mut self) {
+        let ago = Duration::from_micros(self.rng.random_range(0..2_000_000));
+        let bound = match self.seen.len() {
+            0 => TimestampBound::ExactStaleness(ago),
+            n => TimestampBound::ReadTimestamp(self.seen[self.rng.random_range(0..n)].0),
+        };
+        self.audit(bound).await;
+    }
+}
+
+/// Settles what clients never heard, then reads everything once more.
+async fn settle(client: Client, mut last: Teller, history: Arc<Mutex<Vec<Operation>>>) {
+    let unknown: Vec<(usize, proto::TxnId, Vec<Key>)> = history
+        .lock()
+        .iter()
+        .enumerate()
+        .filter(|(_, op)| op.ending == Ending::Unknown)
+        .map(|(place, op)| (place, op.txn, op.writes.keys().cloned().collect()))
+        .collect();
+    for (place, txn, keys) in unknown {
+        let ending = resolve(&client, &keys, txn).await;
+        history.lock()[place].ending = ending;
+    }
+    let before = history.lock().len();
+    while history.lock().len() == before {
+        last.audit(TimestampBound::Strong).await;
+    }
+}

@@ -1,0 +1,113 @@
+//! Acknowledged before started ⇒ s1 < s2 (paper §4.1.2; X13).
+
+use crate::history::{Ending, Operation, Violation};
+use proto::TxnId;
+use std::collections::BTreeMap;
+use truetime::Timestamp;
+
+/// Judges a history. A strong read-only transaction that starts after an acknowledgement must read
+/// at or above its timestamp. Of a read-only transaction that ended, later ones must lie at or
+/// above what it *saw*: its own timestamp may run ahead of absolute time by an ε that nobody wrote
+/// in, for a read waits for no clock. Read-only transactions at a chosen, older timestamp are none
+/// of its business: pass only strong ones.
+///
+/// # Errors
+/// The violation, with both transactions.
+pub fn check(history: &[Operation]) -> Result<(), Violation> {
+    let mut by_start: Vec<(&Operation, Timestamp)> = history
+        .iter()
+        .filter_map(|op| match op.ending {
+            Ending::At(s) => Some((op, s)),
+            _ => None,
+        })
+        .collect();
+    by_start.sort_by_key(|(op, _)| op.began_ns);
+    let committed: BTreeMap<TxnId, Timestamp> = by_start
+        .iter()
+        .filter(|(op, _)| !op.read_only())
+        .map(|(op, s)| (op.txn, *s))
+        .collect();
+    let witnessed = |op: &Operation, s: Timestamp| match op.read_only() {
+        true => {
+            let writers = op.reads.values().flatten().map(|account| account.writer);
+            writers.filter_map(|writer| committed.get(&writer)).max().copied().unwrap_or_default()
+        }
+        false => s,
+    };
+    let mut by_end: Vec<(&Operation, Timestamp)> =
+        by_start.iter().map(|(op, s)| (*op, witnessed(op, *s))).collect();
+    by_end.sort_by_key(|(op, _)| op.ended_ns);
+    let mut ended = by_end.into_iter().peekable();
+    let mut highest: Option<(&Operation, Timestamp)> = None;
+    for (op, s) in by_start {
+        while let Some((earlier, t)) = ended.next_if(|(earlier, _)| earlier.ended_ns < op.began_ns) {
+            if highest.is_none_or(|(_, h)| t > h) {
+                highest = Some((earlier, t));
+            }
+        }
+        let Some((earlier, h)) = highest else { continue };
+        let ordered = if op.read_only() { h <= s } else { h < s };
+        if !ordered {
+            let what = format!(
+                "{} ended at {} ns with {h}; {} began at {} ns and got {s}",
+                earlier.txn, earlier.ended_ns, op.txn, op.began_ns
+            );
+            return Err(Violation::new("external_consistency", "X7/X8", what));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::history::Account;
+    use bytes::Bytes;
+    use proto::TxnId;
+
+    /// A made-up transaction.
+    pub(crate) fn op(seq: u64, began: u64, ended: u64, s: u64, write: Option<i64>) -> Operation {
+        let txn = TxnId { client: 1, seq };
+        let writes = write.map(|balance| (Bytes::from_static(b"k"), Account { balance, writer: txn }));
+        Operation {
+            client: 0,
+            txn,
+            began_ns: began,
+            ended_ns: ended,
+            ending: Ending::At(Timestamp::from_micros(s)),
+            writes: writes.into_iter().collect(),
+            reads: Default::default(),
+        }
+    }
+
+    #[test]
+    fn catches_a_timestamp_that_goes_back() {
+        let good = [op(1, 0, 10, 5, Some(1)), op(2, 11, 20, 6, Some(2))];
+        assert!(check(&good).is_ok());
+        let bad = [op(1, 0, 10, 5, Some(1)), op(2, 11, 20, 5, Some(2))];
+        assert_eq!(check(&bad).unwrap_err().checker, "external_consistency");
+    }
+
+    #[test]
+    fn catches_a_stale_strong_read() {
+        let good = [op(1, 0, 10, 5, Some(1)), op(2, 11, 20, 5, None)];
+        assert!(check(&good).is_ok());
+        let bad = [op(1, 0, 10, 5, Some(1)), op(2, 11, 20, 4, None)];
+        assert!(check(&bad).is_err());
+    }
+
+    #[test]
+    fn catches_a_read_older_than_what_an_earlier_read_saw() {
+        let write = op(1, 0, 50, 5, Some(1));
+        let mut first = op(2, 6, 10, 9, None);
+        first.reads.insert(Bytes::from_static(b"k"), write.writes.values().next().copied());
+        let second = |s| op(3, 11, 20, s, None);
+        assert!(check(&[write.clone(), first.clone(), second(7)]).is_ok());
+        assert!(check(&[write, first, second(4)]).is_err());
+    }
+
+    #[test]
+    fn concurrent_ones_may_come_in_any_order() {
+        assert!(check(&[op(1, 0, 10, 9, Some(1)), op(2, 5, 20, 3, Some(2))]).is_ok());
+    }
+}

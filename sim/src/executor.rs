@@ -1,0 +1,123 @@
+//! Polls clients: their futures wait for replies and timers of the simulated world only.
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use futures::task::{ArcWake, waker};
+use parking_lot::Mutex;
+use proto::request::{Reply, Request};
+use proto::{Error, NodeId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use truetime::providers::Simulated;
+use truetime::{Clock, Interval};
+use txn::client::{ClientClock, Transport};
+
+/// What clients ask of the world; the world takes it away after each poll.
+#[derive(Default)]
+pub struct Wishes {
+    /// Requests on their way, with the place for the answer (`None`: nobody waits).
+    pub calls: Vec<(NodeId, Request, Option<oneshot::Sender<Result<Reply, Error>>>)>,
+    /// Timers.
+    pub sleeps: Vec<(Duration, oneshot::Sender<()>)>,
+}
+
+/// The client's side of the world: transport and clock in one.
+#[derive(Clone)]
+pub struct ClientPort {
+    wishes: Arc<Mutex<Wishes>>,
+    nodes: Vec<NodeId>,
+    clock: Simulated,
+}
+
+impl ClientPort {
+    /// A port with its own clock.
+    pub fn new(wishes: Arc<Mutex<Wishes>>, nodes: Vec<NodeId>, clock: Simulated) -> ClientPort {
+        ClientPort { wishes, nodes, clock }
+    }
+}
+
+impl Transport for ClientPort {
+    fn call(&self, node: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
+        let (sender, answer) = oneshot::channel();
+        self.wishes.lock().calls.push((node, request, Some(sender)));
+        // A dropped sender is a lost message: wait for ever, the router's timer ends it.
+        async move {
+            match answer.await {
+                Ok(answer) => answer,
+                Err(_) => futures::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn cast(&self, node: NodeId, request: Request) {
+        self.wishes.lock().calls.push((node, request, None));
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.clone()
+    }
+}
+
+impl ClientClock for ClientPort {
+    fn now(&self) -> Result<Interval, Error> {
+        match self.clock.now() {
+            Ok(reading) => Ok(reading.interval),
+            Err(error) => Err(Error::ClockUnavailable { reason: error.reason }),
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let (sender, rung) = oneshot::channel();
+        self.wishes.lock().sleeps.push((duration, sender));
+        rung.map(|_| ()).boxed()
+    }
+}
+
+struct Wake {
+    task: usize,
+    ready: Arc<Mutex<VecDeque<usize>>>,
+}
+
+impl ArcWake for Wake {
+    fn wake_by_ref(arc_self: &Arc<Self>) {
+        arc_self.ready.lock().push_back(arc_self.task);
+    }
+}
+
+/// A set of tasks, polled in the order they were woken.
+#[derive(Default)]
+pub struct Executor {
+    tasks: BTreeMap<usize, BoxFuture<'static, ()>>,
+    ready: Arc<Mutex<VecDeque<usize>>>,
+    next: usize,
+}
+
+impl Executor {
+    /// Adds a task.
+    pub fn spawn(&mut self, task: BoxFuture<'static, ()>) {
+        self.tasks.insert(self.next, task);
+        self.ready.lock().push_back(self.next);
+        self.next += 1;
+    }
+
+    /// Polls until nobody is ready.
+    pub fn run_ready(&mut self) {
+        loop {
+            let Some(id) = self.ready.lock().pop_front() else { return };
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let waker = waker(Arc::new(Wake { task: id, ready: self.ready.clone() }));
+            if let Poll::Ready(()) = task.poll_unpin(&mut Context::from_waker(&waker)) {
+                self.tasks.remove(&id);
+            }
+        }
+    }
+
+    /// Tasks that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.tasks.len()
+    }
+}

@@ -1,0 +1,71 @@
+//! The simulated network: when, whether and how often a message arrives.
+
+use crate::options::Options;
+use proto::NodeId;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
+
+/// Links between nodes, and the randomness of what they carry.
+#[derive(Debug)]
+pub struct Network {
+    rng: SmallRng,
+    /// One-way cuts: nothing gets from the first to the second.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// The faults have ended.
+    healed: bool,
+    /// Messages lost, and delivered twice.
+    pub lost: u64,
+    /// See `lost`.
+    pub duplicated: u64,
+}
+
+impl Network {
+    /// A whole network.
+    pub fn new(rng: SmallRng) -> Network {
+        Network { rng, cut: BTreeSet::new(), healed: false, lost: 0, duplicated: 0 }
+    }
+
+    /// After how long the message arrives, for each of its copies; none: lost. `link` is `None`
+    /// between clients and servers, which are never cut off.
+    pub fn carry(&mut self, options: &Options, link: Option<(NodeId, NodeId)>) -> Vec<u64> {
+        if link.is_some_and(|(from, to)| from == to) {
+            return vec![1_000];
+        }
+        let lost = !self.healed && self.rng.random_bool(options.loss);
+        if lost || link.is_some_and(|link| self.cut.contains(&link)) {
+            self.lost += 1;
+            return Vec::new();
+        }
+        let mut copies = vec![self.delay_ns(options)];
+        if !self.healed && self.rng.random_bool(options.duplication) {
+            self.duplicated += 1;
+            copies.push(self.delay_ns(options));
+        }
+        copies
+    }
+
+    fn delay_ns(&mut self, options: &Options) -> u64 {
+        let (short, long) = options.latency_us;
+        let us = self.rng.random_range(short..=long);
+        let straggles = self.rng.random_bool(options.straggler);
+        us * 1_000 * if straggles { self.rng.random_range(2..=20) } else { 1 }
+            + self.rng.random_range(0..1_000)
+    }
+
+    /// Cuts a link in one direction.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Mends a link.
+    pub fn mend(&mut self, from: NodeId, to: NodeId) {
+        self.cut.remove(&(from, to));
+    }
+
+    /// Ends all faults.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+        self.healed = true;
+    }
+}
