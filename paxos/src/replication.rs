@@ -239,8 +239,9 @@ impl Replica {
         if leading.ballot != ballot || expect > peer.next {
             return;
         }
-        // Below `first` it holds everything: it will see so by `Accept::truncate`.
-        peer.next = expect.max(peer.accepted.next()).max(first);
+        // Below `first` it holds everything: it will see so by `Accept::truncate`. It may ask for
+        // what it once had: a restart forgets which slots were known chosen.
+        peer.next = expect.max(first);
         peer.told = peer.next.prev();
         self.send_accept(now, from, out);
     }

@@ -27,6 +27,9 @@ use txn::server::{ReadJob, RequestId};
 /// When simulated time begins: late enough that clocks can be behind.
 const START_NS: u64 = 1_000_000_000_000;
 
+/// A run of some seconds takes a few thousand events; one that takes more goes round in circles.
+const EVENTS_MAX: u64 = 1_000_000;
+
 /// What can happen.
 enum Action {
     Deliver { to: NodeId, from: NodeId, message: Message },
@@ -198,6 +201,10 @@ impl World {
             let Some(((at, _), action)) = self.queue.pop_first() else { return Ok(false) };
             self.absolute_ns.store(at, Ordering::Relaxed);
             self.events += 1;
+            if self.events > EVENTS_MAX {
+                let what = format!("{EVENTS_MAX} events and no end: a storm of messages");
+                return Err(Violation::new("progress", "P5/P6", what));
+            }
             self.act(action)?;
         }
     }
