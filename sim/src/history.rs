@@ -74,15 +74,15 @@ pub struct Violation {
     /// The checker, and with it the promise.
     pub checker: &'static str,
     /// The protocol rule.
-    pub rule: &'static str,
+    pub rule: String,
     /// What was seen.
     pub what: String,
 }
 
 impl Violation {
     /// A violation.
-    pub fn new(checker: &'static str, rule: &'static str, what: impl Into<String>) -> Violation {
-        Violation { checker, rule, what: what.into() }
+    pub fn new(checker: &'static str, rule: &str, what: impl Into<String>) -> Violation {
+        Violation { checker, rule: rule.into(), what: what.into() }
     }
 }
 

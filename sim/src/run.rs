@@ -55,9 +55,21 @@ pub fn bank_seed(seed: u64, trace: bool) -> Result<Report, Violation> {
             let text = payload.downcast_ref::<String>().cloned();
             let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()));
             let what = text.unwrap_or_else(|| "a panic without words".into());
-            Err(Violation::new("assertion", "see the message", what))
+            Err(broken_assertion(what))
         }
     }
+}
+
+/// The protocol's assertions begin with the rule they guard ("P1: …").
+fn broken_assertion(what: String) -> Violation {
+    let rule = what.split(':').next().filter(|rule| rule.len() <= 3).unwrap_or("?").to_string();
+    let checker = match rule.as_str() {
+        "P1" => "durability",
+        "P2" => "agreement",
+        "X9" => "atomicity",
+        _ => "assertion",
+    };
+    Violation::new(checker, &rule, what)
 }
 
 /// Runs a range of seeds on `threads` threads; `tell` hears of each seed done, and stops the run

@@ -44,6 +44,26 @@ impl Settings {
             seed: 0,
         }
     }
+
+    /// Refuses settings that cannot work (L7).
+    ///
+    /// # Errors
+    /// Says which setting, and why.
+    pub fn validate(&self, epsilon_us_worst: u64) -> Result<(), String> {
+        let node = self.voters.first().copied().ok_or("a group needs a voter")?;
+        self.paxos(GroupId::ROOT, node).validate(epsilon_us_worst)
+    }
+
+    fn paxos(&self, group: GroupId, node: NodeId) -> paxos::Config {
+        paxos::Config {
+            node,
+            voters: self.voters.clone(),
+            lease_ms: self.lease_ms,
+            heartbeat_ms: self.heartbeat_ms,
+            election_jitter_ms: self.election_jitter_ms,
+            seed: self.seed ^ (u64::from(group.0) << 32) ^ u64::from(node.0),
+        }
+    }
 }
 
 /// What one step of a group puts out, before the server sorts it by what waits for the disk.
@@ -78,16 +98,8 @@ impl Group {
         engine: &dyn Engine,
     ) -> Result<Group, StorageError> {
         let recovered = meta::recover(engine, id)?;
-        let config = paxos::Config {
-            node,
-            voters: settings.voters.clone(),
-            lease_ms: settings.lease_ms,
-            heartbeat_ms: settings.heartbeat_ms,
-            election_jitter_ms: settings.election_jitter_ms,
-            seed: settings.seed ^ (u64::from(id.0) << 32) ^ u64::from(node.0),
-        };
         let hard = recovered.hard;
-        let replica = Replica::recover(config, hard, recovered.entries, recovered.applied);
+        let replica = Replica::recover(settings.paxos(id, node), hard, recovered.entries, recovered.applied);
         let manager = Manager::new(id, settings.txn, recovered.replicated);
         Ok(Group { id, node, replica, manager, head: None })
     }
