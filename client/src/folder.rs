@@ -114,9 +114,7 @@ fn is_blank(path: &Path) -> Result<bool, OpenError> {
             _ => others.push(name),
         }
     }
-    let ours = |name: &String| {
-        matches!(name.as_str(), "n1" | "n2" | "n3" | "universe.toml.new")
-    };
+    let ours = |name: &String| matches!(name.as_str(), "n1" | "n2" | "n3" | "universe.toml.new");
     Ok(others.is_empty() || (locked && others.iter().all(ours)))
 }
 

@@ -67,7 +67,9 @@ impl Builder {
         }
         let retention_s = self.retention.unwrap_or(RETENTION_DEFAULT).as_secs();
         if !(1..=7 * 86_400).contains(&retention_s) {
-            return Err(OpenError::Invalid(format!("retention of {retention_s} s: choose 1 s to 7 d")));
+            return Err(OpenError::Invalid(format!(
+                "retention of {retention_s} s: choose 1 s to 7 d"
+            )));
         }
         Ok(Description::new(rand::random(), replicas, groups, retention_s))
     }
@@ -148,7 +150,8 @@ impl Universe {
         let mut all = Vec::new();
         for group in 0..=self.description.groups {
             for node in self.client.router().nodes() {
-                let answer = self.client.router().ask_node(node, GroupId(group), Body::Status).await;
+                let answer =
+                    self.client.router().ask_node(node, GroupId(group), Body::Status).await;
                 if let Ok(reply) = answer
                     && let ReplyBody::Status(status) = reply.body
                 {

@@ -49,15 +49,7 @@ impl Acceptor {
         let durable = log.last();
         // Invariant 4: under the ballot accepted last, the whole log counts.
         let held = if hard.accepted == hard.promised { durable } else { chosen };
-        Acceptor {
-            granted: hard.vote_until,
-            hard,
-            log,
-            held,
-            rewrites: 0,
-            durable,
-            lease_us,
-        }
+        Acceptor { granted: hard.vote_until, hard, log, held, rewrites: 0, durable, lease_us }
     }
 
     /// When the vote in force has certainly expired, a `now` after this is free to promise.

@@ -148,14 +148,21 @@ impl Replica {
         let Role::Candidate(candidacy) = std::mem::replace(&mut self.role, Role::Follower) else {
             unreachable!("only a candidate is elected");
         };
-        assert_eq!(candidacy.ballot, self.acceptor.hard.promised, "P1: elected under {}", candidacy.ballot);
+        assert_eq!(
+            candidacy.ballot, self.acceptor.hard.promised,
+            "P1: elected under {}",
+            candidacy.ballot
+        );
         let (_, first, entries) = candidacy.best;
         // What the best voter has truncated was applied everywhere, so the own log has it.
         let start = candidacy.chosen.next();
         let own = self.acceptor.log.from(start).take_while(|(slot, _)| *slot < first);
         let mut payloads: Vec<Bytes> = own.map(|(_, entry)| entry.payload.clone()).collect();
         let truncated = Slot(start.0 + payloads.len() as u64);
-        assert!(truncated >= first, "P3: {truncated} is missing here, the best voter begins at {first}");
+        assert!(
+            truncated >= first,
+            "P3: {truncated} is missing here, the best voter begins at {first}"
+        );
         payloads.extend(entries.into_iter().map(|entry| entry.payload));
         let first = start;
         payloads.push(Bytes::new());

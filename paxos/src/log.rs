@@ -55,7 +55,8 @@ impl Log {
 
     /// Drops the slots after `after`; returns whether there were any.
     pub fn cut_tail(&mut self, after: Slot) -> bool {
-        let keep = usize::try_from((after.0 + 1).saturating_sub(self.first.0)).unwrap_or(usize::MAX);
+        let keep =
+            usize::try_from((after.0 + 1).saturating_sub(self.first.0)).unwrap_or(usize::MAX);
         let any = keep < self.entries.len();
         self.entries.truncate(keep);
         any

@@ -102,7 +102,11 @@ impl Replica {
             assert_eq!(slot, log.last().next(), "the log has a hole");
             log.put(slot, entry);
         }
-        assert!(log.last() >= applied, "P1: applied {applied} is beyond the log's end {}", log.last());
+        assert!(
+            log.last() >= applied,
+            "P1: applied {applied} is beyond the log's end {}",
+            log.last()
+        );
         let rng = SmallRng::seed_from_u64(config.seed);
         let acceptor = Acceptor::new(hard, log, applied, config.lease_ms * 1_000);
         Replica {
@@ -191,7 +195,8 @@ impl Replica {
         if slot > self.chosen || slot > self.acceptor.durable {
             return None;
         }
-        let entry = self.acceptor.log.get(slot).expect("chosen entries are in the log until applied");
+        let entry =
+            self.acceptor.log.get(slot).expect("chosen entries are in the log until applied");
         Some((slot, entry.ballot, entry.payload.clone()))
     }
 
@@ -284,6 +289,9 @@ impl Replica {
     pub(crate) fn check(&self) {
         let (first, last, chosen, applied) = self.positions();
         assert!(first <= applied.next(), "first {first} > applied {applied} + 1");
-        assert!(applied <= chosen && chosen <= last, "applied {applied}, chosen {chosen}, last {last}");
+        assert!(
+            applied <= chosen && chosen <= last,
+            "applied {applied}, chosen {chosen}, last {last}"
+        );
     }
 }

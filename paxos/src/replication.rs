@@ -261,8 +261,13 @@ impl Replica {
     /// What every replica has applied may leave the log.
     pub(crate) fn advance_truncation(&mut self, out: &mut Output) {
         let Role::Leader(leading) = &mut self.role else { return };
-        let everywhere =
-            leading.peers.values().map(|p| p.applied).chain([self.applied]).min().unwrap_or_default();
+        let everywhere = leading
+            .peers
+            .values()
+            .map(|p| p.applied)
+            .chain([self.applied])
+            .min()
+            .unwrap_or_default();
         leading.truncated = everywhere.max(leading.truncated);
         let upto = leading.truncated;
         self.truncate(upto, out);

@@ -133,7 +133,10 @@ mod tests {
     use super::*;
 
     fn range(a: &str, b: &str) -> KeyRange {
-        KeyRange { start: Key::copy_from_slice(a.as_bytes()), end: Key::copy_from_slice(b.as_bytes()) }
+        KeyRange {
+            start: Key::copy_from_slice(a.as_bytes()),
+            end: Key::copy_from_slice(b.as_bytes()),
+        }
     }
 
     #[test]

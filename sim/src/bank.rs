@@ -112,7 +112,9 @@ fn within(world: &mut World, safety_us: u64, what: &str) -> Result<(), Violation
 fn progress(done: bool, what: &str) -> Result<(), Violation> {
     match done {
         true => Ok(()),
-        false => Err(Violation::new("progress", "P8/X10", format!("clients did not manage {what}"))),
+        false => {
+            Err(Violation::new("progress", "P8/X10", format!("clients did not manage {what}")))
+        }
     }
 }
 
@@ -153,7 +155,8 @@ fn teller(
     history: &Arc<Mutex<Vec<Operation>>>,
 ) -> Teller {
     let port = Arc::new(world.client_port());
-    let placement = HashPlacement { groups: GROUPS, root_prefix: Key::new(), directory: |key| Some(key) };
+    let placement =
+        HashPlacement { groups: GROUPS, root_prefix: Key::new(), directory: |key| Some(key) };
     let config = ClientConfig {
         client: u64::from(number) + 1,
         seed: seed ^ u64::from(number),

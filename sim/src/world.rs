@@ -233,11 +233,7 @@ impl World {
 
     /// Faults so far.
     pub fn faults(&self) -> FaultCount {
-        FaultCount {
-            lost: self.network.lost,
-            duplicated: self.network.duplicated,
-            ..self.counts
-        }
+        FaultCount { lost: self.network.lost, duplicated: self.network.duplicated, ..self.counts }
     }
 
     fn now_ns(&self) -> u64 {
@@ -253,7 +249,8 @@ impl World {
     fn note(&mut self, line: impl FnOnce() -> String) {
         let line = line();
         for byte in line.bytes().chain(self.now_ns().to_le_bytes()) {
-            self.trace_hash = (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            self.trace_hash =
+                (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
         if self.trace {
             println!("{:>12.6} {line}", (self.now_ns() - START_NS) as f64 / 1e9);
@@ -270,7 +267,9 @@ impl World {
             }
             Action::Request { to, id, request } => {
                 if self.up(to) {
-                    self.note(|| format!("client -> {to} r{} {} {}", id.0, request.group, ask(&request)));
+                    self.note(|| {
+                        format!("client -> {to} r{} {} {}", id.0, request.group, ask(&request))
+                    });
                     self.step(to, vec![Event::Request { id, request }])?;
                 }
             }
@@ -457,8 +456,10 @@ impl World {
         }
         let engine = self.nodes[&node].engine.clone();
         let groups = self.groups.clone();
-        let server = Server::recover(node, groups, &self.settings, engine.as_ref())
-            .map_err(|e| Violation::new("durability", "P1", format!("{node} cannot restart: {e}")))?;
+        let server =
+            Server::recover(node, groups, &self.settings, engine.as_ref()).map_err(|e| {
+                Violation::new("durability", "P1", format!("{node} cannot restart: {e}"))
+            })?;
         let this = self.node(node);
         this.server = Some(server);
         this.compared.clear();
@@ -537,7 +538,9 @@ fn brief(message: &Message) -> String {
             M::Promise { ballot, accepted, first, entries, .. } => {
                 format!("{group} promise {ballot} has {accepted} {first}+{}", entries.len())
             }
-            M::Prepare { ballot, chosen, .. } => format!("{group} prepare {ballot} chosen {chosen}"),
+            M::Prepare { ballot, chosen, .. } => {
+                format!("{group} prepare {ballot} chosen {chosen}")
+            }
             M::Accepted { ballot, upto, .. } => format!("{group} accepted {ballot} {upto}"),
             other => format!("{group} {other:?}"),
         },

@@ -99,7 +99,8 @@ impl Group {
     ) -> Result<Group, StorageError> {
         let recovered = meta::recover(engine, id)?;
         let hard = recovered.hard;
-        let replica = Replica::recover(settings.paxos(id, node), hard, recovered.entries, recovered.applied);
+        let replica =
+            Replica::recover(settings.paxos(id, node), hard, recovered.entries, recovered.applied);
         let manager = Manager::new(id, settings.txn, recovered.replicated);
         Ok(Group { id, node, replica, manager, head: None })
     }
@@ -221,7 +222,9 @@ impl Group {
     /// Leads, has opened its ballot, and has a valid lease (L6, P3).
     fn serves(&self, now: Interval) -> bool {
         let lease = self.replica.lease_end().is_some_and(|end| now.before(end));
-        lease && self.manager.serving().is_some() && self.manager.serving() == self.replica.leading()
+        lease
+            && self.manager.serving().is_some()
+            && self.manager.serving() == self.replica.leading()
     }
 
     /// Brings the parts into step with each other: applies what is chosen, follows changes of
@@ -254,7 +257,8 @@ impl Group {
         }
         let command = codec::decode(&payload);
         // Every replica holds these bytes; they were encoded by a leader and checked on the way.
-        let command = command.unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id));
+        let command =
+            command.unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id));
         Some((slot, command))
     }
 

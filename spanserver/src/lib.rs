@@ -1,7 +1,7 @@
 //! # A spanserver
 //!
 //! Hosts one replica of each of many groups. [`Server`] is the largest pure unit of Meridian: a
-//! batch of events and the time go in, an [`Output`] comes out. Production ([`runtime`]) drives it
+//! batch of events and the time go in, an [`Output`] comes out. Production ([`mod@runtime`]) drives it
 //! with threads, the simulator with a seeded queue; there is no second implementation.
 //!
 //! ```text
@@ -24,10 +24,15 @@
 //! Outside `runtime` and `storage` nothing here touches a clock, thread, socket or file. Placement
 //! (splits, moves) and gRPC services are not built yet: every server hosts every group.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod group;
 pub mod meta;
+// The two places that may use threads, clocks and files.
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod runtime;
 pub mod server;
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
 
 pub use group::Settings;

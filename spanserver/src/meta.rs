@@ -42,7 +42,11 @@ fn txn_key(kind: u8, group: GroupId, txn: TxnId) -> Vec<u8> {
     key
 }
 
-fn decode<T: DeserializeOwned>(what: &str, group: GroupId, bytes: &[u8]) -> Result<T, StorageError> {
+fn decode<T: DeserializeOwned>(
+    what: &str,
+    group: GroupId,
+    bytes: &[u8],
+) -> Result<T, StorageError> {
     codec::decode(bytes).map_err(|e| StorageError::Corruption(format!("{what} of {group}: {e}")))
 }
 
@@ -113,9 +117,7 @@ pub fn apply_ops(
                 key: txn_key(PREPARED, group, record.txn),
                 value: codec::encode(&record),
             },
-            StateChange::Settled(txn) => {
-                WriteOp::DeleteMeta { key: txn_key(PREPARED, group, txn) }
-            }
+            StateChange::Settled(txn) => WriteOp::DeleteMeta { key: txn_key(PREPARED, group, txn) },
             StateChange::Outcome(txn, record) => WriteOp::PutMeta {
                 key: txn_key(OUTCOME, group, txn),
                 value: codec::encode(&(txn, record)),

@@ -97,6 +97,9 @@ pub struct Output {
     pub wake_after: Timestamp,
 }
 
+/// A Paxos message that leaves after the disk has answered: of which group, to whom.
+type Waiting = (GroupId, NodeId, paxos::Message);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Server {
@@ -105,7 +108,7 @@ pub struct Server {
     /// When each group wants to be ticked.
     wakes: BTreeMap<GroupId, Timestamp>,
     /// What waits for a batch on its way to the disk, oldest first (P1).
-    held: VecDeque<(u64, Vec<(GroupId, NodeId, paxos::Message)>)>,
+    held: VecDeque<(u64, Vec<Waiting>)>,
     next_batch: u64,
 }
 
@@ -236,7 +239,7 @@ impl Server {
     fn release(
         &mut self,
         now: Interval,
-        messages: Vec<(GroupId, NodeId, paxos::Message)>,
+        messages: Vec<Waiting>,
         out: &mut Output,
         touched: &mut BTreeMap<GroupId, GroupOutput>,
     ) {
@@ -253,7 +256,7 @@ impl Server {
     fn hold(
         &mut self,
         ops: Vec<WriteOp>,
-        after: Vec<(GroupId, NodeId, paxos::Message)>,
+        after: Vec<Waiting>,
         out: &mut Output,
     ) {
         if !ops.is_empty() {

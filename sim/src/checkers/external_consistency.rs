@@ -22,11 +22,8 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
         })
         .collect();
     by_start.sort_by_key(|(op, _)| op.began_ns);
-    let committed: BTreeMap<TxnId, Timestamp> = by_start
-        .iter()
-        .filter(|(op, _)| !op.read_only())
-        .map(|(op, s)| (op.txn, *s))
-        .collect();
+    let committed: BTreeMap<TxnId, Timestamp> =
+        by_start.iter().filter(|(op, _)| !op.read_only()).map(|(op, s)| (op.txn, *s)).collect();
     let witnessed = |op: &Operation, s: Timestamp| match op.read_only() {
         true => {
             let writers = op.reads.values().flatten().map(|account| account.writer);
@@ -40,7 +37,8 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
     let mut ended = by_end.into_iter().peekable();
     let mut highest: Option<(&Operation, Timestamp)> = None;
     for (op, s) in by_start {
-        while let Some((earlier, t)) = ended.next_if(|(earlier, _)| earlier.ended_ns < op.began_ns) {
+        while let Some((earlier, t)) = ended.next_if(|(earlier, _)| earlier.ended_ns < op.began_ns)
+        {
             if highest.is_none_or(|(_, h)| t > h) {
                 highest = Some((earlier, t));
             }
@@ -68,7 +66,8 @@ pub(crate) mod tests {
     /// A made-up transaction.
     pub(crate) fn op(seq: u64, began: u64, ended: u64, s: u64, write: Option<i64>) -> Operation {
         let txn = TxnId { client: 1, seq };
-        let writes = write.map(|balance| (Bytes::from_static(b"k"), Account { balance, writer: txn }));
+        let writes =
+            write.map(|balance| (Bytes::from_static(b"k"), Account { balance, writer: txn }));
         Operation {
             client: 0,
             txn,

@@ -1,4 +1,4 @@
-//! Drives [`Server`] with threads: what production has instead of the simulator.
+//! Drives [`Server`](crate::Server) with threads: what production has instead of the simulator.
 //!
 //! ```text
 //!   requests, messages ──► shard thread ──► step ──► apply (no sync), send, reply
@@ -13,18 +13,15 @@
 //! [`REQUESTS_MAX`] requests of clients at a time, and the flow control of Paxos.
 //!
 //! A disk error ends the process (P1).
-// The one place of this crate that may read clocks and start threads.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
-
 mod in_process;
 mod log_writer;
 mod node;
 mod reader;
 mod shard;
 
-pub use reader::{PAGE_BYTES_MAX, execute};
 pub use in_process::{InProcess, TokioClock};
 pub use node::{Node, NodeConfig, NodeStats};
+pub use reader::{PAGE_BYTES_MAX, execute};
 
 use crate::storage::StorageError;
 use proto::Error;

@@ -119,7 +119,8 @@ impl Node {
         });
         let retention = Duration::from_millis(settings.txn.retention_ms);
         let mut threads = vec![log_writer::start(shared.clone(), retention, log_jobs)];
-        threads.extend((0..readers.max(1)).map(|_| reader::start(shared.clone(), read_jobs.clone())));
+        threads
+            .extend((0..readers.max(1)).map(|_| reader::start(shared.clone(), read_jobs.clone())));
         for (index, queue) in queues.into_iter().enumerate() {
             let mine = groups.iter().copied().filter(|g| g.0 as usize % shards == index);
             let server = Server::recover(node, mine, &settings, shared.engine.as_ref())?;

@@ -264,7 +264,8 @@ impl Placement for HashPlacement {
             }
         }
         let root = KeyRange::prefix(&self.root_prefix);
-        let only_root = self.is_root(&range.start) && !range.end.is_empty() && range.end <= root.end;
+        let only_root =
+            self.is_root(&range.start) && !range.end.is_empty() && range.end <= root.end;
         if only_root {
             return vec![GroupId::ROOT];
         }

@@ -108,7 +108,11 @@ impl ReadWrite {
     ///
     /// # Errors
     /// `Aborted`: run the whole transaction again.
-    pub async fn get_many(&self, keys: &[Key], mode: LockMode) -> Result<Vec<Option<Value>>, Error> {
+    pub async fn get_many(
+        &self,
+        keys: &[Key],
+        mode: LockMode,
+    ) -> Result<Vec<Option<Value>>, Error> {
         let mut found: Vec<Option<Value>> = vec![None; keys.len()];
         let mut missing = Vec::new();
         {
@@ -235,9 +239,11 @@ impl ReadWrite {
         let locked: Vec<_> = self.open_state()?.locked.iter().map(|(g, b)| (*g, *b)).collect();
         let router = &self.shared.inner.router;
         let txn = self.shared.txn;
-        try_join_all(locked.into_iter().map(|(group, ballot)| {
-            router.ask_under(group, Body::KeepAlive { txn }, Some(ballot))
-        }))
+        try_join_all(
+            locked.into_iter().map(|(group, ballot)| {
+                router.ask_under(group, Body::KeepAlive { txn }, Some(ballot))
+            }),
+        )
         .await?;
         Ok(())
     }
@@ -375,7 +381,12 @@ impl ReadWrite {
         Err(Error::OutcomeUnknown { reason })
     }
 
-    async fn read(&self, group: GroupId, mode: LockMode, what: ReadSet) -> Result<ReplyBody, Error> {
+    async fn read(
+        &self,
+        group: GroupId,
+        mode: LockMode,
+        what: ReadSet,
+    ) -> Result<ReplyBody, Error> {
         let held = {
             let mut state = self.open_state()?;
             state.asked.insert(group);

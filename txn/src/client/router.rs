@@ -99,7 +99,9 @@ impl Router {
             }
             if self.clock.now()?.after(give_up) {
                 self.forget(group);
-                return Err(Error::DeadlineExceeded(format!("no answer from the leader of {group}")));
+                return Err(Error::DeadlineExceeded(format!(
+                    "no answer from the leader of {group}"
+                )));
             }
             self.clock.sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
         }

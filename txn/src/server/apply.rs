@@ -52,12 +52,21 @@ impl Manager {
     }
 
     /// Applies the next command of the log.
-    pub fn apply(&mut self, now: Interval, command: Command, out: &mut Effects) -> Vec<StateChange> {
+    pub fn apply(
+        &mut self,
+        now: Interval,
+        command: Command,
+        out: &mut Effects,
+    ) -> Vec<StateChange> {
         if let Some(at) = command.timestamp() {
             // R1: the timestamps this group assigns grow with the slots; only a decision carries
             // another group's.
             let own = !matches!(command, Command::Decide { .. });
-            assert!(!own || at > self.replicated.applied_at, "L4: {at} after {}", self.replicated.applied_at);
+            assert!(
+                !own || at > self.replicated.applied_at,
+                "L4: {at} after {}",
+                self.replicated.applied_at
+            );
             self.replicated.applied_at = self.replicated.applied_at.max(at);
             if let Some(leading) = self.leading.as_mut().filter(|_| own) {
                 let first = leading.in_flight.pop_front();
@@ -125,10 +134,12 @@ impl Manager {
     ) -> Vec<StateChange> {
         self.aborted(txn, &participants, out);
         self.unlock(now, txn, out);
-        vec![self.record(
-            txn,
-            OutcomeRecord { outcome: Outcome::Aborted, decided_at: at, participants },
-        )]
+        vec![
+            self.record(
+                txn,
+                OutcomeRecord { outcome: Outcome::Aborted, decided_at: at, participants },
+            ),
+        ]
     }
 
     fn apply_decide(
@@ -151,7 +162,11 @@ impl Manager {
         let record = OutcomeRecord { outcome, decided_at, participants: Vec::new() };
         let mut changes = vec![self.record(txn, record), StateChange::Settled(txn)];
         if let Outcome::Committed(at) = outcome {
-            assert!(at >= prepared.timestamp, "X7: {txn} committed at {at}, prepared at {}", prepared.timestamp);
+            assert!(
+                at >= prepared.timestamp,
+                "X7: {txn} committed at {at}, prepared at {}",
+                prepared.timestamp
+            );
             let writes = prepared.writes.into_iter();
             changes.extend(writes.map(|write| StateChange::Version { write, at }));
         }

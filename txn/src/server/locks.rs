@@ -346,7 +346,9 @@ mod tests {
         let mut s = Script::default();
         let mut changes = Changes::default();
         let first_and_second = |seq| (txn(seq), age(3));
-        for (ticket, (attempt, age)) in [first_and_second(3), first_and_second(4)].into_iter().enumerate() {
+        for (ticket, (attempt, age)) in
+            [first_and_second(3), first_and_second(4)].into_iter().enumerate()
+        {
             let spans = vec![(key("a"), Exclusive)];
             s.table.request(ticket as u64 + 1, attempt, age, spans, &mut changes);
         }

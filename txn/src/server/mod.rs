@@ -170,7 +170,8 @@ impl Manager {
     pub fn lead(&mut self, ballot: Ballot, lease_start: Timestamp, lease_end: Timestamp) {
         let mut locks = LockTable::default();
         for (txn, record) in &self.replicated.prepared {
-            let writes = record.writes.iter().map(|w| (Span::Key(w.key.clone()), LockMode::Exclusive));
+            let writes =
+                record.writes.iter().map(|w| (Span::Key(w.key.clone()), LockMode::Exclusive));
             let reads = record.reads.iter().map(|span| (span.clone(), LockMode::Shared));
             locks.restore(*txn, record.age, reads.chain(writes));
         }
@@ -249,7 +250,14 @@ impl Manager {
             }
             Body::Read { .. } if ballot.is_some() && !current => out.reply.push((id, stale)),
             Body::Read { txn, age, holds_locks, mode, what } => {
-                self.on_read(now, reads::LockedRead { id, what }, txn, age, (holds_locks, mode), out);
+                self.on_read(
+                    now,
+                    reads::LockedRead { id, what },
+                    txn,
+                    age,
+                    (holds_locks, mode),
+                    out,
+                );
             }
             Body::Snapshot { at, what } => self.on_snapshot(now, id, at, what, out),
             Body::Prepare { holds_locks: false, .. } if !current => out.reply.push((id, stale)),
@@ -332,7 +340,11 @@ impl Manager {
         let Some(leading) = &self.leading else { return };
         for (txn, record) in &self.replicated.prepared {
             if !leading.settling.contains(txn) {
-                out.send.push(self.to(record.coordinator, *txn, PeerBody::Prepared(record.timestamp)));
+                out.send.push(self.to(
+                    record.coordinator,
+                    *txn,
+                    PeerBody::Prepared(record.timestamp),
+                ));
             }
         }
         for (txn, participants) in &leading.unacknowledged {
@@ -377,7 +389,9 @@ impl Manager {
         let Some(leading) = &mut self.leading else {
             return Err(Error::NotLeader { hint: None });
         };
-        if self.replicated.outcomes.contains_key(&txn) || self.replicated.prepared.contains_key(&txn) {
+        if self.replicated.outcomes.contains_key(&txn)
+            || self.replicated.prepared.contains_key(&txn)
+        {
             return Err(Error::aborted("the transaction has ended or is prepared"));
         }
         match leading.active.get_mut(&txn) {
@@ -463,7 +477,9 @@ impl Manager {
         for ticket in mine {
             let Some(leading) = &mut self.leading else { return };
             match leading.waiting.remove(&ticket) {
-                Some((_, Then::Read(read))) => out.reply.push((read.id, Err(Error::aborted(reason)))),
+                Some((_, Then::Read(read))) => {
+                    out.reply.push((read.id, Err(Error::aborted(reason))))
+                }
                 Some((_, Then::Prepare(preparing))) => {
                     out.reply.push((preparing.id, Err(Error::aborted(reason))));
                     out.send.push(self.to(preparing.coordinator, txn, PeerBody::Refused));

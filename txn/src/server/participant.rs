@@ -30,7 +30,9 @@ impl Manager {
         let id = preparing.id;
         let Some(leading) = &mut self.leading else { return };
         // A repeated request: prepared, being prepared, or over.
-        if self.replicated.prepared.contains_key(&txn) || self.replicated.outcomes.contains_key(&txn) {
+        if self.replicated.prepared.contains_key(&txn)
+            || self.replicated.outcomes.contains_key(&txn)
+        {
             out.reply.push((id, Ok(ReplyBody::Done)));
             return;
         }
@@ -87,7 +89,11 @@ impl Manager {
     pub(super) fn prepared(&mut self, record: &PrepareRecord, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
         let requests = leading.preparing.remove(&record.txn).unwrap_or_default();
-        out.send.push(self.to(record.coordinator, record.txn, PeerBody::Prepared(record.timestamp)));
+        out.send.push(self.to(
+            record.coordinator,
+            record.txn,
+            PeerBody::Prepared(record.timestamp),
+        ));
         for id in requests {
             out.reply.push((id, Ok(ReplyBody::Done)));
         }

@@ -115,7 +115,8 @@ impl Manager {
         if at < horizon {
             out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));
         } else if at > now.latest().plus_micros(FUTURE_US_MAX) {
-            let message = format!("read timestamp {at} lies in the future (now is {})", now.latest());
+            let message =
+                format!("read timestamp {at} lies in the future (now is {})", now.latest());
             out.reply.push((id, Err(Error::InvalidArgument(message))));
         } else {
             leading.reads.push(PendingRead { id, at, what });
