@@ -15,11 +15,14 @@ use truetime::providers::Simulated;
 use truetime::{Clock, Interval};
 use txn::client::{ClientClock, Transport};
 
+/// Where an answer goes.
+pub type Answer = oneshot::Sender<Result<Reply, Error>>;
+
 /// What clients ask of the world; the world takes it away after each poll.
 #[derive(Default)]
 pub struct Wishes {
     /// Requests on their way, with the place for the answer (`None`: nobody waits).
-    pub calls: Vec<(NodeId, Request, Option<oneshot::Sender<Result<Reply, Error>>>)>,
+    pub calls: Vec<(NodeId, Request, Option<Answer>)>,
     /// Timers.
     pub sleeps: Vec<(Duration, oneshot::Sender<()>)>,
 }

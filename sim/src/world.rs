@@ -3,7 +3,7 @@
 use crate::checkers::agreement::Agreement;
 use crate::checkers::lease_disjoint::Leases;
 use crate::checkers::{truetime_contains, visibility};
-use crate::executor::{ClientPort, Executor, Wishes};
+use crate::executor::{Answer, ClientPort, Executor, Wishes};
 use crate::history::Violation;
 use crate::network::Network;
 use crate::options::Options;
@@ -91,7 +91,7 @@ pub struct World {
     clocks: SmallRng,
     executor: Executor,
     wishes: Arc<Mutex<Wishes>>,
-    answers: BTreeMap<RequestId, oneshot::Sender<Result<Reply, Error>>>,
+    answers: BTreeMap<RequestId, Answer>,
     next_request: u64,
     leases: Leases,
     agreement: Agreement,
