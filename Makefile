@@ -10,7 +10,7 @@ CARGO_FLAGS := --profile $(PROFILE) --locked
 ENV := scripts/setup.sh && . scripts/env.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci setup build fmt fmt-check clippy doc bench clean-demo
+.PHONY: help demo test ci controls setup build fmt fmt-check clippy doc bench clean-demo
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,7 +22,10 @@ demo: ## a three-replica universe with two weeks of flights, and a prompt
 test: ## every test of the workspace
 	@$(ENV) && cargo test $(CARGO_FLAGS) --workspace
 
-ci: setup fmt-check clippy doc test ## what a change must pass: format, lints, documentation, tests
+ci: setup fmt-check clippy doc test controls ## what a change must pass: format, lints, documentation, tests
+
+controls: ## planted faults, which the simulator's checkers must catch
+	@$(ENV) && cargo test $(CARGO_FLAGS) -p sim --features plants --test plants
 
 setup: ## install what is missing (libclang) and compile RocksDB once
 	@scripts/setup.sh
