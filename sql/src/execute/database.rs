@@ -1,0 +1,107 @@
+//! A database: the catalog, DataFusion, and a client of the groups below.
+
+use super::engine::Engine;
+use super::mutation::Mutation;
+use super::schema_change::{Guard, Schema};
+use super::session::Session;
+use super::transaction::{ReadOnlyTransaction, Transaction};
+use crate::catalog::Catalog;
+use crate::error::{Result, SqlError};
+use proto::request::Receipt;
+use std::future::Future;
+use std::sync::Arc;
+use txn::client::{Client, Retryable, TimestampBound};
+
+/// A database; shared by all its sessions and transactions.
+pub struct Database {
+    pub(crate) client: Client,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) schema: Schema,
+}
+
+impl Database {
+    /// Opens the database behind a client: reads the catalog, and has the rows of dropped tables
+    /// that a crash left behind deleted.
+    ///
+    /// # Errors
+    /// What the catalog's read says.
+    pub async fn open(client: Client) -> Result<Arc<Database>> {
+        let engine = Arc::new(Engine::new()?);
+        let schema = Schema::load(&client).await?;
+        let database = Arc::new(Database { client, engine, schema });
+        let unfinished = !database.catalog().await.dropping().is_empty();
+        if unfinished {
+            let database = database.clone();
+            // Nobody sees these rows; a failure is tried again at the next opening.
+            tokio::spawn(async move { database.schema.clean(&database.client).await });
+        }
+        Ok(database)
+    }
+
+    /// A new session.
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// The client below.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The schema now.
+    pub async fn catalog(&self) -> Arc<Catalog> {
+        self.schema.enter().await.1
+    }
+
+    /// Runs a read-write transaction to its commit, again and again while it is aborted.
+    ///
+    /// The closure is called once for each attempt and must not keep anything of an earlier one.
+    /// When it fails with anything but `Aborted`, the transaction is rolled back.
+    ///
+    /// # Errors
+    /// The closure's own, or the commit's.
+    pub async fn run<T, E, F, Fut>(&self, mut work: F) -> Result<(T, Receipt), E>
+    where
+        E: Retryable + From<SqlError>,
+        F: FnMut(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let (guard, catalog) = self.schema.enter().await;
+        let engine = &self.engine;
+        self.client
+            .run(|txn| {
+                let (catalog, engine) = (catalog.clone(), engine.clone());
+                work(Transaction { txn, catalog, engine, _guard: guard.clone() })
+            })
+            .await
+    }
+
+    /// Applies mutations in one transaction.
+    ///
+    /// # Errors
+    /// As the like statements; then none is applied.
+    pub async fn apply(&self, mutations: Vec<Mutation>) -> Result<Receipt> {
+        let mutations = &mutations;
+        let applied = self.run(|txn| async move { txn.buffer_all(mutations).await }).await;
+        applied.map(|((), receipt)| receipt)
+    }
+
+    /// A read-only transaction.
+    ///
+    /// # Errors
+    /// `FutureTimestamp`, `SnapshotTooOld`.
+    pub async fn read_only(&self, bound: TimestampBound) -> Result<ReadOnlyTransaction> {
+        // The snapshot is chosen under the guard: no schema change commits between the two.
+        let (_guard, _) = self.schema.enter().await;
+        let snapshot = self.client.snapshot(bound)?;
+        let catalog = self.schema.at(&snapshot).await?;
+        Ok(ReadOnlyTransaction { snapshot, catalog, engine: self.engine.clone() })
+    }
+
+    /// A read-write transaction that its owner ends.
+    pub(crate) async fn begin(&self) -> Result<Transaction> {
+        let (guard, catalog): (Guard, _) = self.schema.enter().await;
+        let txn = self.client.begin()?;
+        Ok(Transaction { txn, catalog, engine: self.engine.clone(), _guard: guard })
+    }
+}
