@@ -11,7 +11,6 @@ pub enum Exit {
     Failed(String),
     /// The command line asks for what cannot be: 2.
     Usage(String),
-    #[allow(dead_code, reason = "no command can be stopped half way yet")]
     /// Ctrl-C: 130. The message says what was done until then, if there is something to say.
     Interrupted(String),
 }

@@ -4,18 +4,27 @@
 //!
 //! | command | what it does |
 //! |---|---|
+//! | `sql` | a prompt on a terminal, scripts otherwise ([`shell`]) |
+//! | `import` | a CSV file into a table, in batches that are each one transaction |
+//! | `admin groups` | every Paxos group at every replica, at a glance |
 //! | `sim` | the simulated world, seed by seed |
+//! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
-//! Results go to standard output, everything else to standard error, and commands end with one of
-//! the codes in [`exit`].
+//! Commands open a universe in their own process ([`data`]), print results through [`output`] to
+//! standard output and everything else to standard error, and end with one of the codes in
+//! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers.
 //!
 //! ## What is absent, on purpose
 //! Servers that listen on sockets, and commands that talk to them, are not built yet.
 
 mod commands;
+mod data;
 mod exit;
+mod output;
+mod shell;
 
 use clap::{Parser, Subcommand};
+use exit::Exit;
 use std::process::ExitCode;
 
 /// A database with external consistency: SQL over Paxos groups, two-phase commit and bounded clocks.
@@ -28,6 +37,9 @@ struct Arguments {
 
 const AFTER_HELP: &str = "\
 Examples:
+  meridian sql --data ./universe                      a prompt; the folder is created when it is new
+  meridian sql --data ./universe -e 'SELECT 1 AS one' one statement
+  meridian import --data ./universe --table t t.csv   rows from a file
   meridian sim bank --seeds 0..1000                   a thousand simulated clusters under faults
 
 Exit codes:
@@ -39,18 +51,43 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run SQL: a prompt on a terminal, a script otherwise.
+    Sql(commands::sql::Arguments),
+    /// Read a CSV file into a table.
+    Import(commands::import::Arguments),
+    /// Look inside a universe.
+    #[command(subcommand)]
+    Admin(commands::admin::Command),
     /// Run simulated clusters under faults and check every promise.
     #[command(subcommand)]
     Sim(commands::sim::Command),
+    /// Measure a universe, and check it while it is busy.
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
+        Command::Sql(arguments) => block_on(commands::sql::run(arguments)),
+        Command::Import(arguments) => block_on(commands::import::run(arguments)),
+        Command::Admin(command) => block_on(commands::admin::run(command)),
         Command::Sim(command) => commands::sim::run(command),
+        Command::Bench(command) => block_on(commands::bench::run(command)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.tell(),
     }
+}
+
+/// Runs a command on the runtime; what it left running ends with it.
+fn block_on(command: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::failed(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
 }

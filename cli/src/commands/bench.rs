@@ -1,0 +1,307 @@
+//! `meridian bench`: a universe at work, measured and checked.
+
+use crate::data::Data;
+use crate::exit::Exit;
+use clap::Args;
+use client::{Database, Mutation, MutationKind, TimestampBound, Transaction, Universe, params};
+use proto::request::LockMode;
+use sql::{ErrorKind, Row, SqlError, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What is measured.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Clients move single units between the accounts of two airlines, while an auditor adds all
+    /// accounts up again and again: the sum must never change.
+    #[command(after_help = AFTER_HELP)]
+    Transfer(Arguments),
+}
+
+const AFTER_HELP: &str = "\
+Each of sixteen airlines has one row in a table `bench_accounts`, which is created when it is
+missing; the rows are spread over the groups, so most transfers are two-phase commits. Latency is
+from the first attempt of a transaction to its acknowledged commit, retries and commit wait included.
+
+The exit code is 1 when a sum was seen that differs from the first.
+
+Examples:
+  meridian bench transfer --data ./universe --replicas 3
+  meridian bench transfer --data ./universe --clients 64 --seconds 30
+  meridian bench transfer --data ./universe --sql        the same through SQL statements";
+
+/// Arguments of `meridian bench transfer`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data: Data,
+    /// Clients at work at once.
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    clients: u16,
+    /// How long.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// With UPDATE statements instead of reads and writes of rows.
+    #[arg(long)]
+    sql: bool,
+}
+
+const TABLE: &str = "bench_accounts";
+const SCHEMA: &str = "CREATE TABLE bench_accounts (
+  carrier STRING(2) NOT NULL,
+  balance INT64 NOT NULL,
+) PRIMARY KEY (carrier)";
+/// The airlines that fly out of New York City.
+const CARRIERS: [&str; 16] = [
+    "9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV",
+];
+const OPENING_BALANCE: i64 = 1_000;
+
+/// Runs the command.
+///
+/// # Errors
+/// When the universe fails, or the sum was not constant.
+pub async fn run(command: Command) -> Result<(), Exit> {
+    let Command::Transfer(arguments) = command;
+    let universe = arguments.data.open().await?;
+    let result = transfer(&universe, &arguments).await;
+    universe.close();
+    result
+}
+
+async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit> {
+    let database = universe.database();
+    prepare(&database).await.map_err(failed)?;
+    let wanted = audit(&database).await.map_err(failed)?;
+    let before = universe.stats();
+    let began = Instant::now();
+    let until = began + Duration::from_secs(u64::from(arguments.seconds));
+
+    let attempts = Arc::new(AtomicU64::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let auditor = tokio::spawn(watch(database.clone(), wanted, is_over.clone()));
+    let clients: Vec<_> = (0..arguments.clients)
+        .map(|number| {
+            let client = Client {
+                database: database.clone(),
+                attempts: attempts.clone(),
+                random: u64::from(number) + 1,
+                with_sql: arguments.sql,
+            };
+            tokio::spawn(client.work(until))
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    let mut unknown = 0;
+    for client in clients {
+        let work = client.await.map_err(Exit::failed)?.map_err(failed)?;
+        latencies.extend(work.latencies);
+        unknown += work.unknown;
+    }
+    let took = began.elapsed();
+    let after = universe.stats();
+    is_over.store(true, Ordering::Relaxed);
+    let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
+    let last = audit(&database).await.map_err(failed)?;
+
+    latencies.sort_unstable();
+    let commits = latencies.len() as u64;
+    let seconds = took.as_secs_f64();
+    let at = |share: f64| percentile(&latencies, share).as_secs_f64() * 1e3;
+    let retries = attempts.load(Ordering::Relaxed).saturating_sub(commits + unknown);
+    let syncs = after.syncs - before.syncs;
+    println!("universe        {} replicas, {} groups", after.replicas, after.groups);
+    println!(
+        "clients         {}{}",
+        arguments.clients,
+        if arguments.sql { ", with SQL" } else { "" }
+    );
+    println!(
+        "committed       {commits} in {seconds:.1} s ({:.0} per second)",
+        commits as f64 / seconds
+    );
+    println!(
+        "latency         p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms",
+        at(0.50),
+        at(0.95),
+        at(0.99)
+    );
+    println!(
+        "retries         {retries} attempts aborted ({:.2} per commit), {unknown} outcomes unknown",
+        retries as f64 / commits.max(1) as f64
+    );
+    println!(
+        "disk            {syncs} syncs ({:.2} per commit, all replicas together)",
+        syncs as f64 / commits.max(1) as f64
+    );
+    println!("audits          {} read-only transactions", audits.count);
+    match audits.wrong.or((last != wanted).then_some(last)) {
+        None => {
+            println!("sum constant    yes, {wanted} every time");
+            Ok(())
+        }
+        Some(seen) => {
+            println!("sum constant    NO: {seen} instead of {wanted}");
+            Err(Exit::Failed("the sum of all accounts changed".into()))
+        }
+    }
+}
+
+fn failed(error: SqlError) -> Exit {
+    let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("\nHint: {hint}"));
+    Exit::failed(format!("{error}{hint}"))
+}
+
+/// Creates what is missing; balances of an earlier run are left.
+async fn prepare(database: &Arc<Database>) -> Result<(), SqlError> {
+    if database.catalog().await.table(TABLE).is_err() {
+        database.session().execute(SCHEMA).await?;
+    }
+    let prepared = database.run(|txn| async move {
+        for carrier in CARRIERS {
+            if txn.read(TABLE, &[carrier.into()]).await?.is_none() {
+                let row: Row = vec![carrier.into(), OPENING_BALANCE.into()];
+                let columns = ["carrier", "balance"];
+                txn.buffer(Mutation::new(MutationKind::Insert, TABLE, &columns, row)).await?;
+            }
+        }
+        Ok::<_, SqlError>(())
+    });
+    prepared.await.map(|_| ())
+}
+
+/// The sum of all accounts at one timestamp after all that was acknowledged.
+async fn audit(database: &Database) -> Result<i64, SqlError> {
+    let read = database.read_only(TimestampBound::Strong).await?;
+    let sum = "SELECT SUM(balance) AS total FROM bench_accounts";
+    let rows = read.query(sum, &params(&[])).await?.collect().await?;
+    match rows.first().and_then(|row| row.first()) {
+        Some(Value::Int64(total)) => Ok(*total),
+        other => Err(SqlError::new(ErrorKind::Internal, format!("the sum is {other:?}"))),
+    }
+}
+
+/// What the auditor saw.
+#[derive(Default)]
+struct Audits {
+    count: u64,
+    /// A sum that was not the first.
+    wrong: Option<i64>,
+}
+
+async fn watch(
+    database: Arc<Database>,
+    wanted: i64,
+    is_over: Arc<AtomicBool>,
+) -> Result<Audits, SqlError> {
+    let mut audits = Audits::default();
+    while !is_over.load(Ordering::Relaxed) && audits.wrong.is_none() {
+        let total = audit(&database).await?;
+        audits.count += 1;
+        audits.wrong = (total != wanted).then_some(total);
+    }
+    Ok(audits)
+}
+
+/// One of many who transfer.
+struct Client {
+    database: Arc<Database>,
+    /// Of all clients.
+    attempts: Arc<AtomicU64>,
+    random: u64,
+    with_sql: bool,
+}
+
+/// What a client did.
+#[derive(Default)]
+struct Work {
+    /// Of each committed transaction.
+    latencies: Vec<Duration>,
+    /// Transactions that may have committed or not.
+    unknown: u64,
+}
+
+impl Client {
+    async fn work(mut self, until: Instant) -> Result<Work, SqlError> {
+        let mut work = Work::default();
+        while Instant::now() < until {
+            let from = self.draw(CARRIERS.len());
+            let to = (from + 1 + self.draw(CARRIERS.len() - 1)) % CARRIERS.len();
+            let (from, to) = (CARRIERS[from], CARRIERS[to]);
+            let (attempts, with_sql) = (&self.attempts, self.with_sql);
+            let began = Instant::now();
+            let moved = self.database.run(|txn| async move {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                if with_sql {
+                    move_with_sql(txn, from, to).await
+                } else {
+                    move_unit(txn, from, to).await
+                }
+            });
+            match moved.await {
+                Ok(_) => work.latencies.push(began.elapsed()),
+                // Either way the sum must hold, so the work goes on.
+                Err(error) if error.kind == ErrorKind::OutcomeUnknown => work.unknown += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(work)
+    }
+
+    /// A number below `below`; nothing depends on how random it is (splitmix).
+    fn draw(&mut self, below: usize) -> usize {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed >> 32) as usize) % below
+    }
+}
+
+/// One round of reads with the locks that the writes need, then the writes.
+async fn move_unit(txn: Transaction, from: &str, to: &str) -> Result<(), SqlError> {
+    let table = txn.catalog().table(TABLE)?;
+    let row = |carrier: &str, balance: i64| -> Row { vec![carrier.into(), balance.into()] };
+    let keys = [table.encode_key(&row(from, 0))?, table.encode_key(&row(to, 0))?];
+    let values = txn.inner().get_many(&keys, LockMode::Exclusive).await?;
+    for ((key, value), (carrier, change)) in keys.iter().zip(values).zip([(from, -1), (to, 1)]) {
+        let stored = value.map(|value| table.decode(key, &value)).transpose()?.flatten();
+        let Some(Value::Int64(balance)) = stored.and_then(|row| row.into_iter().nth(1)) else {
+            let message = format!("the account of {carrier} is gone");
+            return Err(SqlError::new(ErrorKind::NotFound, message));
+        };
+        txn.inner().put(key.clone(), table.encode_row(&row(carrier, balance + change))?);
+    }
+    Ok(())
+}
+
+async fn move_with_sql(txn: Transaction, from: &str, to: &str) -> Result<(), SqlError> {
+    for (carrier, change) in [(from, -1_i64), (to, 1)] {
+        let values = params(&[("carrier", carrier.into()), ("change", change.into())]);
+        let update =
+            "UPDATE bench_accounts SET balance = balance + @change WHERE carrier = @carrier";
+        txn.execute(update, &values).await?;
+    }
+    Ok(())
+}
+
+/// The smallest of `sorted` that is not exceeded by a share of them.
+fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    let place = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(place.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let sorted: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&sorted, 0.5), Duration::from_millis(50));
+        assert_eq!(percentile(&sorted, 0.99), Duration::from_millis(99));
+        assert_eq!(percentile(&sorted[..1], 0.5), Duration::from_millis(1));
+        assert_eq!(percentile(&[], 0.5), Duration::ZERO);
+    }
+}
