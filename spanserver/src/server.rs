@@ -253,12 +253,7 @@ impl Server {
     }
 
     /// P1: what depends on the disk waits for this batch, or for the last one on its way.
-    fn hold(
-        &mut self,
-        ops: Vec<WriteOp>,
-        after: Vec<Waiting>,
-        out: &mut Output,
-    ) {
+    fn hold(&mut self, ops: Vec<WriteOp>, after: Vec<Waiting>, out: &mut Output) {
         if !ops.is_empty() {
             let batch = self.next_batch;
             self.next_batch += 1;

@@ -4,7 +4,7 @@
 use super::fatal;
 use super::node::Shared;
 use super::shard::ShardEvent;
-use crate::storage::{Durability, WriteOp};
+use crate::storage::{Durability, Engine, WriteOp};
 use crate::{Event, Persist};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
@@ -22,20 +22,23 @@ pub(super) enum Job {
 
 pub(super) fn start(
     shared: Arc<Shared>,
+    engine: Arc<dyn Engine>,
     retention: Duration,
     jobs: Receiver<Job>,
 ) -> JoinHandle<()> {
     let name = format!("{}-log", shared.node);
-    let thread = thread::Builder::new().name(name).spawn(move || run(&shared, retention, &jobs));
+    let thread = thread::Builder::new()
+        .name(name)
+        .spawn(move || run(&shared, engine.as_ref(), retention, &jobs));
     thread.expect("the system starts threads")
 }
 
-fn run(shared: &Shared, retention: Duration, jobs: &Receiver<Job>) {
+fn run(shared: &Shared, engine: &dyn Engine, retention: Duration, jobs: &Receiver<Job>) {
     loop {
         let first = match jobs.recv_timeout(COLLECT_EVERY) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
-                collect(shared, retention);
+                collect(shared, engine, retention);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
@@ -51,7 +54,7 @@ fn run(shared: &Shared, retention: Duration, jobs: &Receiver<Job>) {
                 Job::Stop => return,
             }
         }
-        if let Err(error) = shared.engine.write(&ops, Durability::Synced) {
+        if let Err(error) = engine.write(&ops, Durability::Synced) {
             fatal("writing the log", &error);
         }
         for (shard, batch) in answers {
@@ -62,10 +65,10 @@ fn run(shared: &Shared, retention: Duration, jobs: &Receiver<Job>) {
 
 /// R5: history below the horizon may go. Servers refuse reads below the retention already, so
 /// nothing that could still be asked for is collected.
-fn collect(shared: &Shared, retention: Duration) {
+fn collect(shared: &Shared, engine: &dyn Engine, retention: Duration) {
     if let Ok(reading) = shared.clock.now() {
         let horizon = reading.interval.earliest().minus(retention + COLLECT_EVERY);
-        if let Err(error) = shared.engine.keep_history_from(horizon) {
+        if let Err(error) = engine.keep_history_from(horizon) {
             fatal("collecting old versions", &error);
         }
     }

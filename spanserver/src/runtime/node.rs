@@ -50,7 +50,6 @@ pub struct NodeStats {
 pub(super) struct Shared {
     pub node: NodeId,
     pub clock: Arc<dyn Clock>,
-    pub engine: Arc<dyn Engine>,
     pub inboxes: Vec<Sender<ShardEvent>>,
     pub in_flight: AtomicUsize,
     next_request: AtomicU64,
@@ -92,6 +91,8 @@ impl Shared {
 /// A running server. Dropping it stops its threads; what is acknowledged is on disk.
 pub struct Node {
     shared: Arc<Shared>,
+    /// `None` once stopped: then nobody holds the engine, and its folder is free.
+    engine: Mutex<Option<Arc<dyn Engine>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     log: Sender<log_writer::Job>,
     reads: Sender<reader::Job>,
@@ -111,23 +112,26 @@ impl Node {
         let shared = Arc::new(Shared {
             node,
             clock,
-            engine,
             inboxes,
             in_flight: AtomicUsize::new(0),
             next_request: AtomicU64::new(1),
             peers: RwLock::new(BTreeMap::new()),
         });
         let retention = Duration::from_millis(settings.txn.retention_ms);
-        let mut threads = vec![log_writer::start(shared.clone(), retention, log_jobs)];
-        threads
-            .extend((0..readers.max(1)).map(|_| reader::start(shared.clone(), read_jobs.clone())));
+        let mut threads =
+            vec![log_writer::start(shared.clone(), engine.clone(), retention, log_jobs)];
+        threads.extend(
+            (0..readers.max(1))
+                .map(|_| reader::start(shared.clone(), engine.clone(), read_jobs.clone())),
+        );
         for (index, queue) in queues.into_iter().enumerate() {
             let mine = groups.iter().copied().filter(|g| g.0 as usize % shards == index);
-            let server = Server::recover(node, mine, &settings, shared.engine.as_ref())?;
+            let server = Server::recover(node, mine, &settings, engine.as_ref())?;
             let inbox = Inbox { index, queue, log: log.clone(), reads: reads.clone() };
-            threads.push(Shard::start(shared.clone(), server, inbox));
+            threads.push(Shard::start(shared.clone(), engine.clone(), server, inbox));
         }
-        Ok(Node { shared, threads: Mutex::new(threads), log, reads })
+        let (engine, threads) = (Mutex::new(Some(engine)), Mutex::new(threads));
+        Ok(Node { shared, engine, threads, log, reads })
     }
 
     /// Its name.
@@ -148,9 +152,10 @@ impl Node {
         self.shared.request(request, responder);
     }
 
-    /// Counters.
+    /// Counters; zero once stopped.
     pub fn stats(&self) -> NodeStats {
-        let stats = self.shared.engine.stats();
+        let Some(engine) = self.engine.lock().clone() else { return NodeStats::default() };
+        let stats = engine.stats();
         NodeStats { syncs: stats.syncs, batches: stats.batches, disk_bytes: stats.disk_bytes }
     }
 
@@ -167,6 +172,7 @@ impl Node {
         for thread in threads.drain(..) {
             let _ = thread.join();
         }
+        self.engine.lock().take();
     }
 }
 

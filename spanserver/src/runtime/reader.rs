@@ -21,11 +21,15 @@ pub(super) enum Job {
     Stop,
 }
 
-pub(super) fn start(shared: Arc<Shared>, jobs: Receiver<Job>) -> JoinHandle<()> {
+pub(super) fn start(
+    shared: Arc<Shared>,
+    engine: Arc<dyn Engine>,
+    jobs: Receiver<Job>,
+) -> JoinHandle<()> {
     let name = format!("{}-reader", shared.node);
     let body = move || {
         while let Ok(Job::Read { group, job }) = jobs.recv() {
-            let done = run(shared.engine.as_ref(), group, job);
+            let done = run(engine.as_ref(), group, job);
             let _ = shared.inbox(group).send(ShardEvent::Core(done));
         }
     };

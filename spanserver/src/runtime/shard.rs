@@ -3,7 +3,7 @@
 use super::node::Shared;
 use super::{Responder, fatal, log_writer, reader};
 use crate::server::Output;
-use crate::storage::Durability;
+use crate::storage::{Durability, Engine};
 use crate::{Event, Server};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use proto::Error;
@@ -40,6 +40,7 @@ pub(super) struct Inbox {
 
 pub(super) struct Shard {
     shared: Arc<Shared>,
+    engine: Arc<dyn Engine>,
     server: Server,
     inbox: Inbox,
     responders: BTreeMap<RequestId, Responder>,
@@ -47,10 +48,16 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub fn start(shared: Arc<Shared>, server: Server, inbox: Inbox) -> JoinHandle<()> {
+    pub fn start(
+        shared: Arc<Shared>,
+        engine: Arc<dyn Engine>,
+        server: Server,
+        inbox: Inbox,
+    ) -> JoinHandle<()> {
         let name = format!("{}-shard-{}", shared.node, inbox.index);
         let responders = BTreeMap::new();
-        let mut shard = Shard { shared, server, inbox, responders, wake_after: Timestamp::MIN };
+        let mut shard =
+            Shard { shared, engine, server, inbox, responders, wake_after: Timestamp::MIN };
         let thread = thread::Builder::new().name(name).spawn(move || shard.run());
         thread.expect("the system starts threads")
     }
@@ -132,7 +139,7 @@ impl Shard {
     /// Carries out an output in the order of its fields; what short reads found comes back.
     fn carry_out(&mut self, out: Output) -> Vec<Event> {
         if !out.apply.is_empty()
-            && let Err(error) = self.shared.engine.write(&out.apply, Durability::Buffered)
+            && let Err(error) = self.engine.write(&out.apply, Durability::Buffered)
         {
             fatal("writing versions", &error);
         }
@@ -147,7 +154,7 @@ impl Shard {
         for (group, job) in out.read {
             let short = matches!(&job.what, ReadSet::Keys(keys) if keys.len() <= INLINE_KEYS_MAX);
             if short {
-                done.push(reader::run(self.shared.engine.as_ref(), group, job));
+                done.push(reader::run(self.engine.as_ref(), group, job));
             } else {
                 let _ = self.inbox.reads.send(reader::Job::Read { group, job });
             }
