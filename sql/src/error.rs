@@ -15,6 +15,8 @@ pub enum ErrorKind {
     UnknownTable,
     /// No such column, or one named twice.
     UnknownColumn,
+    /// No such function.
+    UnknownFunction,
     /// A value or an expression of the wrong type.
     Type,
     /// A number left its range, a text does not fit its column, a division by zero.

@@ -52,8 +52,8 @@ mod value;
 
 pub use error::{ErrorKind, Position, Result, SqlError};
 pub use execute::{
-    Database, Mutation, MutationKind, Params, ReadOnlyTransaction, ResultColumn, ResultSet,
-    Session, Tag, Transaction, params,
+    Database, Mutation, MutationKind, Options, Params, ReadOnlyTransaction, ResultColumn,
+    ResultSet, Session, Tag, Transaction, params,
 };
 pub use keys::{CATALOG_PREFIX, directory_of};
 pub use parse::{StatementText, split};

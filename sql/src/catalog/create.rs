@@ -186,3 +186,123 @@ fn interleave(
     }
     Ok(Some(Interleave { parent: parent.id(), on_delete: *on_delete }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{Statement, parse};
+    use truetime::Timestamp;
+
+    /// A catalog of these tables, or what is wrong with the last.
+    fn catalog(statements: &[&str]) -> std::result::Result<Catalog, String> {
+        let mut descriptors = Vec::new();
+        let mut catalog = Catalog::default();
+        for (statement, id) in statements.iter().zip(1..) {
+            let parsed = parse(statement).map_err(|error| error.message)?;
+            let Statement::CreateTable(table) = parsed else { unreachable!("{statement}") };
+            descriptors.push(describe(&table, id, &catalog).map_err(|error| error.message)?);
+            catalog = Catalog::new(Timestamp::MIN, descriptors.clone()).map_err(|e| e.message)?;
+        }
+        Ok(catalog)
+    }
+
+    fn refusal(statements: &[&str]) -> String {
+        catalog(statements).err().unwrap_or_default()
+    }
+
+    const PARENT: &str = "CREATE TABLE p (a INT64 NOT NULL, b STRING(9)) PRIMARY KEY (a, b DESC)";
+
+    #[test]
+    fn each_rule_has_its_refusal() {
+        for (statement, message) in [
+            ("CREATE TABLE t (a INT64)", "table `t` has no primary key"),
+            (
+                "CREATE TABLE t (a INT64) PRIMARY KEY ()",
+                "the primary key of table `t` has no columns",
+            ),
+            (
+                "CREATE TABLE t (a INT64) PRIMARY KEY (b)",
+                "the primary key names `b`, which is not a column",
+            ),
+            ("CREATE TABLE t (a INT64) PRIMARY KEY (a, A)", "the primary key names `A` twice"),
+            ("CREATE TABLE t (a INT64, A BOOL) PRIMARY KEY (a)", "column `A` is declared twice"),
+            ("CREATE TABLE P (a INT64) PRIMARY KEY (a)", "table `P` exists already"),
+            (
+                "CREATE TABLE information_schema (a INT64) PRIMARY KEY (a)",
+                "the name `information_schema` is reserved",
+            ),
+            (
+                "CREATE TABLE `a b` (a INT64) PRIMARY KEY (a)",
+                "`a b` is no table name: it needs letters, digits and underscores, and begins with a letter",
+            ),
+            (
+                "CREATE TABLE t (a STRING(0)) PRIMARY KEY (a)",
+                "the length of column `a` must be from 1 to 2621440",
+            ),
+            (
+                "CREATE TABLE t (a BYTES(10485761)) PRIMARY KEY (a)",
+                "the length of column `a` must be from 1 to 10485760",
+            ),
+        ] {
+            assert_eq!(refusal(&[PARENT, statement]), message, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_child_key_begins_with_its_parents() {
+        let rule = "the primary key of `c` must begin with that of its parent `p`";
+        for (columns, key, message) in [
+            ("a INT64 NOT NULL", "a", format!("{rule}: `b` is missing")),
+            ("a INT64 NOT NULL, x INT64", "a, x", format!("{rule}: its part 2 is `x`, not `b`")),
+            (
+                "a INT64 NOT NULL, b STRING(8)",
+                "a, b DESC",
+                format!("{rule}: `b` is STRING(8) here and STRING(9) there"),
+            ),
+            (
+                "a INT64 NOT NULL, b STRING(9)",
+                "a, b",
+                format!("{rule}: `b` is ASC in one and DESC in the other"),
+            ),
+            (
+                "a INT64, b STRING(9)",
+                "a, b DESC",
+                format!("{rule}: `a` is NOT NULL in only one of them"),
+            ),
+            ("a INT64 NOT NULL, B STRING(9), n INT64", "A, b DESC, n", String::new()),
+        ] {
+            let child =
+                format!("CREATE TABLE c ({columns}) PRIMARY KEY ({key}), INTERLEAVE IN PARENT P");
+            assert_eq!(refusal(&[PARENT, &child]), message);
+        }
+        let orphan = "CREATE TABLE c (a INT64) PRIMARY KEY (a), INTERLEAVE IN PARENT q";
+        assert_eq!(refusal(&[PARENT, orphan]), "there is no table `q`");
+    }
+
+    #[test]
+    fn limits_are_those_published() {
+        let columns: Vec<String> = (0..=COLUMNS_MAX).map(|n| format!("c{n} INT64")).collect();
+        let wide = format!("CREATE TABLE t ({}) PRIMARY KEY (c0)", columns.join(", "));
+        assert_eq!(refusal(&[&wide]), "table `t` has 1025 columns; a table may have 1024");
+        let names: Vec<String> = (0..=KEY_PARTS_MAX).map(|n| format!("c{n}")).collect();
+        let deep_key = format!(
+            "CREATE TABLE t ({}) PRIMARY KEY ({})",
+            columns[..20].join(", "),
+            names.join(", ")
+        );
+        assert_eq!(refusal(&[&deep_key]), "a primary key may have 16 columns");
+        let chain: Vec<String> = (0..=DEPTH_MAX)
+            .map(|depth| {
+                let parent = match depth {
+                    0 => String::new(),
+                    _ => format!(", INTERLEAVE IN PARENT t{}", depth - 1),
+                };
+                format!("CREATE TABLE t{depth} (a INT64) PRIMARY KEY (a){parent}")
+            })
+            .collect();
+        let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
+        assert_eq!(refusal(&chain), "tables may be interleaved 7 deep");
+        let whole = catalog(&chain[..DEPTH_MAX]).expect("seven are fine");
+        assert_eq!(whole.descendants(1).len(), DEPTH_MAX - 1);
+    }
+}

@@ -10,7 +10,21 @@ use crate::error::{Result, SqlError};
 use proto::request::Receipt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use txn::client::{Client, Retryable, TimestampBound};
+
+/// How a database behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a schema change waits for open transactions before it fails.
+    pub schema_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { schema_wait: Duration::from_secs(10) }
+    }
+}
 
 /// A database; shared by all its sessions and transactions.
 pub struct Database {
@@ -26,8 +40,16 @@ impl Database {
     /// # Errors
     /// What the catalog's read says.
     pub async fn open(client: Client) -> Result<Arc<Database>> {
+        Database::open_with(client, Options::default()).await
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    /// What the catalog's read says.
+    pub async fn open_with(client: Client, options: Options) -> Result<Arc<Database>> {
         let engine = Arc::new(Engine::new()?);
-        let schema = Schema::load(&client).await?;
+        let schema = Schema::load(&client, options.schema_wait).await?;
         let database = Arc::new(Database { client, engine, schema });
         let unfinished = !database.catalog().await.dropping().is_empty();
         if unfinished {

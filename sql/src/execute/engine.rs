@@ -282,9 +282,7 @@ pub(crate) fn from_datafusion(error: DataFusionError, columns: &[&str]) -> SqlEr
             SqlError::new(ErrorKind::Limit, "the query needs more memory than one may take")
                 .with_hint("sort, join or group fewer rows")
         }
-        DataFusionError::Plan(text) => SqlError::type_error(
-            first_line(text).replace("Invalid function", "there is no function"),
-        ),
+        DataFusionError::Plan(text) => from_plan(text),
         DataFusionError::Execution(text) => SqlError::new(ErrorKind::OutOfRange, first_line(text)),
         DataFusionError::SQL(parser, _) => SqlError::syntax(parser.to_string()),
         DataFusionError::Collection(all) => {
@@ -292,6 +290,15 @@ pub(crate) fn from_datafusion(error: DataFusionError, columns: &[&str]) -> SqlEr
             SqlError::internal(first.unwrap_or_default())
         }
         other => SqlError::internal(first_line(&other.strip_backtrace())),
+    }
+}
+
+fn from_plan(text: &str) -> SqlError {
+    match text.strip_prefix("Invalid function '").and_then(|rest| rest.split_once('\'')) {
+        Some((name, _)) => {
+            SqlError::new(ErrorKind::UnknownFunction, format!("there is no function `{name}`"))
+        }
+        None => SqlError::type_error(first_line(text)),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) mod show;
 pub mod transaction;
 pub(crate) mod write;
 
-pub use database::Database;
+pub use database::{Database, Options};
 pub use mutation::{Mutation, MutationKind};
 pub use result::{ResultColumn, ResultSet, Tag};
 pub use session::Session;

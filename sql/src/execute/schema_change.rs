@@ -19,8 +19,6 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use truetime::Timestamp;
 use txn::client::{Client, Snapshot, TimestampBound};
 
-/// How long a schema change waits for open transactions.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Rows of a dropped table deleted by one transaction.
 const BATCH_ROWS: u32 = 1_000;
 /// How many catalogs of the past are kept for reads at old timestamps.
@@ -35,17 +33,20 @@ pub(crate) struct Schema {
     current: ArcSwap<Catalog>,
     /// By the timestamp they were read at.
     past: Mutex<BTreeMap<Timestamp, Arc<Catalog>>>,
+    /// How long a change waits for open transactions.
+    wait: Duration,
     /// One cleaner of dropped tables at a time.
     cleaner: tokio::sync::Mutex<()>,
 }
 
 impl Schema {
-    pub(crate) async fn load(client: &Client) -> Result<Schema> {
+    pub(crate) async fn load(client: &Client, wait: Duration) -> Result<Schema> {
         let catalog = store::load(&client.snapshot(TimestampBound::Strong)?).await?;
         Ok(Schema {
             lock: Arc::new(RwLock::new(())),
             current: ArcSwap::from_pointee(catalog),
             past: Mutex::new(BTreeMap::new()),
+            wait,
             cleaner: tokio::sync::Mutex::new(()),
         })
     }
@@ -107,13 +108,13 @@ impl Schema {
     }
 
     async fn alone(&self) -> Result<tokio::sync::OwnedRwLockWriteGuard<()>> {
-        let waiting = tokio::time::timeout(WAIT_MAX, self.lock.clone().write_owned());
+        let waiting = tokio::time::timeout(self.wait, self.lock.clone().write_owned());
         waiting.await.map_err(|_| {
             SqlError::new(
                 ErrorKind::Schema,
                 format!(
                     "the schema cannot change now: a transaction is open since {} s or longer",
-                    WAIT_MAX.as_secs()
+                    self.wait.as_secs_f64()
                 ),
             )
             .with_hint("end the transactions of all sessions with COMMIT or ROLLBACK")

@@ -325,7 +325,10 @@ fn failed(reason: &str) -> SqlError {
 /// Adds the place of an unknown name, when the error does not know it: names are found again in
 /// the text as whole words between backticks, blanks or signs.
 fn locate(mut error: SqlError, sql: &str) -> SqlError {
-    let names = matches!(error.kind, ErrorKind::UnknownTable | ErrorKind::UnknownColumn);
+    let names = matches!(
+        error.kind,
+        ErrorKind::UnknownTable | ErrorKind::UnknownColumn | ErrorKind::UnknownFunction
+    );
     if error.position.is_some() || !names {
         return error;
     }

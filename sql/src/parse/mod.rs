@@ -175,7 +175,8 @@ fn from_parser(error: ParserError) -> SqlError {
         Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
     });
     let text = text.replace("Expected: ", "expected ").replace("found: EOF", "found the end");
-    SqlError::syntax(text.replace("found: ", "found ")).at(position.filter(|p| p.line > 0))
+    let text = text.replace("Expected an ", "expected an ").replace("found: ", "found ");
+    SqlError::syntax(text).at(position.filter(|p| p.line > 0))
 }
 
 #[cfg(test)]

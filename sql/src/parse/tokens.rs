@@ -50,6 +50,9 @@ fn normalise(token: &mut TokenWithSpan, declares: bool) -> Result<()> {
             }
             Token::HexStringLiteral(hex)
         }
+        Token::Word(word) if word.quote_style.is_none() && word.value.starts_with('@') => {
+            Token::Placeholder(word.value)
+        }
         Token::Word(mut word) if word.quote_style == Some('`') && !declares => {
             word.value = word.value.to_lowercase();
             Token::Word(word)
