@@ -83,8 +83,9 @@ impl Replica {
         });
         let sent = now.earliest();
         let prepare = Message::Prepare { ballot, chosen, sent };
+        // P1: after its own promise is on disk, or a restart could use the ballot once more.
         for peer in self.peers() {
-            out.send.push((peer, prepare.clone()));
+            out.send_after.push((peer, prepare.clone()));
         }
         self.on_prepare(now, self.config.node, ballot, chosen, sent, out);
         self.reset_election_timer(now);

@@ -158,8 +158,10 @@ impl Replica {
     /// Time has come. Call at [`wake_at`](Self::wake_at) or any time.
     pub fn tick(&mut self, now: Interval, out: &mut Output) {
         if let Role::Leader(leading) = &self.role {
-            if now.after(leading.heartbeat_at) {
-                self.advance_truncation(out);
+            let lease_us = self.config.lease_ms * 1_000;
+            if leading.is_forsaken(now, self.config.node, &self.config.voters, lease_us) {
+                self.follow(now, None);
+            } else if now.after(leading.heartbeat_at) {
                 self.own_accepted(now, out);
                 self.send_accepts(now, out);
             }

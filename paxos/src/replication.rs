@@ -64,6 +64,14 @@ impl Leading {
         }
     }
 
+    /// Whether a majority, or the own disk, has not answered for more than a lease beyond the
+    /// lease. Then this leader serves nobody, and its heartbeats would only keep the followers'
+    /// votes from a better one (P8).
+    pub fn is_forsaken(&self, now: Interval, me: NodeId, voters: &[NodeId], lease_us: u64) -> bool {
+        let own = self.counted.get(&me).copied().unwrap_or_default().plus_micros(lease_us);
+        now.after(self.lease_end(voters, lease_us).min(own).plus_micros(lease_us))
+    }
+
     /// The end of the lease: `lease_us` after the instant that a majority's answers go back to.
     pub fn lease_end(&self, voters: &[NodeId], lease_us: u64) -> Timestamp {
         let counted = voters.iter().map(|v| self.counted.get(v).copied().unwrap_or_default());
@@ -258,8 +266,8 @@ impl Replica {
         }
     }
 
-    /// What every replica has applied may leave the log.
-    pub(crate) fn advance_truncation(&mut self, out: &mut Output) {
+    /// What every replica has applied may leave the log. Call it now and then.
+    pub fn advance_truncation(&mut self, out: &mut Output) {
         let Role::Leader(leading) = &mut self.role else { return };
         let everywhere = leading
             .peers

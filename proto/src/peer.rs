@@ -28,6 +28,9 @@ pub enum PeerBody {
     Refused,
     /// Coordinator to participant: decided. Repeated until acknowledged (X10).
     Decided(Outcome),
+    /// Participant to coordinator: an older transaction waits for locks of this one, which is
+    /// prepared here and so not wounded: abort it, unless it is decided (X2).
+    Wound,
     /// Participant to coordinator: the outcome is applied here, or was never needed.
     Acknowledged,
 }

@@ -1,6 +1,7 @@
 //! The bank: clients move units between accounts of different groups while things break.
 
 use crate::checkers::{conservation, external_consistency, snapshot};
+use crate::executor::ClientPort;
 use crate::history::{Account, Ending, Operation, Violation};
 use crate::options::Options;
 use crate::world::{FaultCount, World, stream};
@@ -15,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use truetime::Timestamp;
-use txn::client::{Client, ClientConfig, HashPlacement, ReadWrite, Snapshot, TimestampBound};
+use txn::client::{
+    Client, ClientClock, ClientConfig, HashPlacement, ReadWrite, Snapshot, TimestampBound,
+};
 
 /// Data groups of the bank.
 const GROUPS: u32 = 4;
@@ -50,6 +53,7 @@ struct Teller {
     client: Client,
     accounts: Vec<Key>,
     operations: u32,
+    forgetful: f64,
     rng: SmallRng,
     absolute: Arc<AtomicU64>,
     history: Arc<Mutex<Vec<Operation>>>,
@@ -90,10 +94,16 @@ pub fn run(seed: u64, trace: bool) -> Result<Report, Violation> {
     }
     world.heal();
 
+    let rester = Arc::new(world.client_port());
     let last = teller(seed, options.clients + 1, &mut world, &accounts, &options, &history);
     world.spawn(settle(settle_client, last, history.clone()).boxed());
     let done = world.run(LIVENESS_US)?;
     progress(done, "to settle unknown outcomes and read the final state")?;
+    // Long enough for silent clients to lose their locks and for messages to be repeated.
+    world.spawn(rest(rester, Duration::from_millis(2 * options.txn_timeout_ms + 5_000)).boxed());
+    let done = world.run(LIVENESS_US)?;
+    progress(done, "to rest")?;
+    world.check_quiet()?;
 
     let history = history.lock();
     judge(&history, &options)?;
@@ -169,6 +179,7 @@ fn teller(
         client: Client::new(port.clone(), port, Arc::new(placement), config),
         accounts: accounts.to_vec(),
         operations: options.operations,
+        forgetful: options.forgetful,
         rng: stream(seed, 100 + u64::from(number)),
         absolute: world.absolute(),
         history: history.clone(),
@@ -191,17 +202,13 @@ async fn open_accounts(teller: Teller) {
         let ending = match done {
             Ok(receipt) => Ending::At(receipt.timestamp),
             Err(Error::Aborted { .. }) => Ending::Nothing,
-            Err(_) => resolve(&teller.client, &txn_first_key(&teller), txn.id()).await,
+            Err(_) => resolve(&teller.client, &teller.accounts, txn.id()).await,
         };
         teller.record(op, ending);
         if ending != Ending::Nothing {
             return;
         }
     }
-}
-
-fn txn_first_key(teller: &Teller) -> Vec<Key> {
-    teller.accounts.clone()
 }
 
 /// Asks every group that may have coordinated until one tells of a commit or all of an abort.
@@ -264,10 +271,22 @@ impl Teller {
         let to = (from + self.rng.random_range(1..self.accounts.len())) % self.accounts.len();
         let amount = self.rng.random_range(1..=20);
         let mode = [LockMode::Shared, LockMode::Exclusive][self.rng.random_range(0..2)];
-        let keys = [self.accounts[from].clone(), self.accounts[to].clone()];
+        let mut keys = vec![self.accounts[from].clone(), self.accounts[to].clone()];
+        if self.rng.random_bool(0.3) {
+            // A third account that is only looked at.
+            let seen = self.accounts[self.rng.random_range(0..self.accounts.len())].clone();
+            if !keys.contains(&seen) {
+                keys.push(seen);
+            }
+        }
         let began_ns = self.now_ns();
         let Ok(mut txn) = self.client.begin() else { return };
         for _ in 0..40 {
+            if self.rng.random_bool(self.forgetful) {
+                let _ = txn.get_many(&keys, mode).await;
+                std::mem::forget(txn); // as if the client had died: nobody tells the servers
+                return;
+            }
             let mut op = self.operation(&txn, began_ns);
             let ending = match self.attempt(&txn, &keys, amount, mode, &mut op).await {
                 Ok(timestamp) => Ending::At(timestamp),
@@ -288,7 +307,7 @@ impl Teller {
     async fn attempt(
         &self,
         txn: &ReadWrite,
-        keys: &[Key; 2],
+        keys: &[Key],
         amount: i64,
         mode: LockMode,
         op: &mut Operation,
@@ -345,6 +364,10 @@ impl Teller {
         };
         self.audit(bound).await;
     }
+}
+
+async fn rest(clock: Arc<ClientPort>, duration: Duration) {
+    clock.sleep(duration).await;
 }
 
 /// Settles what clients never heard, then reads everything once more.

@@ -4,14 +4,15 @@ use crate::options::Options;
 use proto::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Links between nodes, and the randomness of what they carry.
 #[derive(Debug)]
 pub struct Network {
     rng: SmallRng,
-    /// One-way cuts: nothing gets from the first to the second.
-    cut: BTreeSet<(NodeId, NodeId)>,
+    /// One-way cuts, and how many of them lie on each other: nothing gets from the first node to
+    /// the second.
+    cut: BTreeMap<(NodeId, NodeId), u32>,
     /// The faults have ended.
     healed: bool,
     /// Messages lost, and delivered twice.
@@ -23,7 +24,7 @@ pub struct Network {
 impl Network {
     /// A whole network.
     pub fn new(rng: SmallRng) -> Network {
-        Network { rng, cut: BTreeSet::new(), healed: false, lost: 0, duplicated: 0 }
+        Network { rng, cut: BTreeMap::new(), healed: false, lost: 0, duplicated: 0 }
     }
 
     /// After how long the message arrives, for each of its copies; none: lost. `link` is `None`
@@ -33,7 +34,7 @@ impl Network {
             return vec![1_000];
         }
         let lost = !self.healed && self.rng.random_bool(options.loss);
-        if lost || link.is_some_and(|link| self.cut.contains(&link)) {
+        if lost || link.is_some_and(|link| self.cut.contains_key(&link)) {
             self.lost += 1;
             return Vec::new();
         }
@@ -55,12 +56,17 @@ impl Network {
 
     /// Cuts a link in one direction.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
-        self.cut.insert((from, to));
+        *self.cut.entry((from, to)).or_default() += 1;
     }
 
     /// Mends a link.
     pub fn mend(&mut self, from: NodeId, to: NodeId) {
-        self.cut.remove(&(from, to));
+        if let Some(cuts) = self.cut.get_mut(&(from, to)) {
+            *cuts -= 1;
+            if *cuts == 0 {
+                self.cut.remove(&(from, to));
+            }
+        }
     }
 
     /// Ends all faults.

@@ -25,6 +25,12 @@ pub struct Options {
     pub power_cuts: bool,
     /// Mean time between one-way cuts of a random link; 0: none.
     pub cut_every_us: u64,
+    /// Longest time a crashed node stays down, or a cut lasts.
+    pub outage_us: u64,
+    /// After how long a silent client loses its locks (X4).
+    pub txn_timeout_ms: u64,
+    /// Probability that a client forgets a transaction half-way, as if it had died.
+    pub forgetful: f64,
     /// Clients at work, and what each does.
     pub clients: u32,
     /// Transactions of each client.
@@ -50,6 +56,9 @@ impl Options {
             crash_every_us: pick(rng, &[0, 800_000, 2_000_000]),
             power_cuts: rng.random_bool(0.5),
             cut_every_us: pick(rng, &[0, 1_000_000, 3_000_000]),
+            outage_us: pick(rng, &[300_000, 1_500_000, 4_000_000]),
+            txn_timeout_ms: pick(rng, &[400, 1_500, 10_000]),
+            forgetful: [0.0, 0.05][rng.random_range(0..2)],
             clients: rng.random_range(2..=6),
             operations: rng.random_range(6..=20),
             accounts: pick(rng, &[4, 8, 24]) as u32,
@@ -63,7 +72,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "ε {} µs, latency {}..{} µs, stragglers {}, loss {}, duplication {}, sync {} µs, crash \
-             every {} ms{}, cut every {} ms, {} clients × {} on {} accounts",
+             every {} ms{}, cut every {} ms, outages to {} ms, silence {} ms, forgetful {}, {} clients × {} on {} accounts",
             self.epsilon_us,
             self.latency_us.0,
             self.latency_us.1,
@@ -74,6 +83,9 @@ impl fmt::Display for Options {
             self.crash_every_us / 1_000,
             if self.power_cuts { " (power cuts)" } else { "" },
             self.cut_every_us / 1_000,
+            self.outage_us / 1_000,
+            self.txn_timeout_ms,
+            self.forgetful,
             self.clients,
             self.operations,
             self.accounts,

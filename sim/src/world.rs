@@ -112,7 +112,8 @@ impl World {
     pub fn new(seed: u64, options: Options, groups: u32, trace: bool) -> World {
         let absolute_ns = Arc::new(AtomicU64::new(START_NS));
         let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
-        let settings = Settings { seed, ..Settings::new(voters.clone()) };
+        let mut settings = Settings { seed, ..Settings::new(voters.clone()) };
+        settings.txn.txn_timeout_ms = options.txn_timeout_ms;
         let mut clocks = stream(seed, 2);
         let mut nodes = BTreeMap::new();
         for node in voters {
@@ -293,7 +294,8 @@ impl World {
                 if self.alive(node, life) {
                     let engine = self.nodes[&node].engine.clone();
                     let result = execute(engine.as_ref(), group, &job).expect("memory reads");
-                    let event = Event::ReadDone { group, id: job.id, txn: job.txn, result };
+                    let ReadJob { id, txn, ballot, .. } = job;
+                    let event = Event::ReadDone { group, id, txn, ballot, result };
                     self.step(node, vec![event])?;
                 }
             }
@@ -446,7 +448,7 @@ impl World {
         this.disk_free_ns = 0;
         this.wake_ns = u64::MAX;
         self.note(|| format!("{node} crashes, {arrived} batches arrived, {keep} unsynced stay"));
-        let down_us = self.faults.random_range(1_000..1_500_000);
+        let down_us = self.faults.random_range(1_000..self.options.outage_us);
         self.schedule(down_us * 1_000, Action::Restart { node });
     }
 
@@ -485,12 +487,7 @@ impl World {
         let can_crash = self.options.crash_every_us > 0;
         let cuts = self.options.cut_every_us > 0 && (!can_crash || self.faults.random_bool(0.5));
         if cuts {
-            let other = voters[self.faults.random_range(0..voters.len())];
-            self.counts.cuts += 1;
-            self.network.cut(one, other);
-            self.note(|| format!("cut {one} -> {other}"));
-            let for_us = self.faults.random_range(50_000..1_500_000);
-            self.schedule(for_us * 1_000, Action::Mend { from: one, to: other });
+            self.cut_links(one);
         } else if self.options.power_cuts && self.faults.random_bool(0.3) {
             self.counts.power_cuts += 1;
             self.schedule(0, Action::PowerCut);
@@ -499,6 +496,46 @@ impl World {
             self.schedule(0, Action::Crash { node: one });
         }
         self.schedule_fault();
+    }
+
+    /// Cuts one link of a node, all that lead to it, or all that lead away.
+    fn cut_links(&mut self, one: NodeId) {
+        let others: Vec<NodeId> =
+            self.settings.voters.iter().copied().filter(|node| *node != one).collect();
+        let picked = others[self.faults.random_range(0..others.len())];
+        let links: Vec<(NodeId, NodeId)> = match self.faults.random_range(0..4) {
+            0 => vec![(one, picked)],
+            1 => others.iter().map(|other| (one, *other)).collect(),
+            2 => others.iter().map(|other| (*other, one)).collect(),
+            _ => others.iter().flat_map(|other| [(one, *other), (*other, one)]).collect(),
+        };
+        let for_us = self.faults.random_range(50_000..self.options.outage_us);
+        for (from, to) in links {
+            self.counts.cuts += 1;
+            self.network.cut(from, to);
+            self.note(|| format!("cut {from} -> {to}"));
+            self.schedule(for_us * 1_000, Action::Mend { from, to });
+        }
+    }
+
+    /// Whether no transaction holds locks or is prepared anywhere, and every group is led.
+    ///
+    /// # Errors
+    /// Says where something is left.
+    pub fn check_quiet(&self) -> Result<(), Violation> {
+        let servers = || self.nodes.values().filter_map(|node| node.server.as_ref());
+        for id in &self.groups {
+            let groups = || servers().flat_map(|s| s.groups()).filter(|(g, _)| g == id);
+            let Some((_, led)) = groups().find(|(_, g)| g.manager().serving().is_some()) else {
+                return Err(Violation::new("progress", "P8", format!("nobody leads {id}")));
+            };
+            let left = led.manager().replicated().prepared.len() + led.manager().lock_holders();
+            if left > 0 {
+                let what = format!("{id}: {left} transactions are left prepared or holding locks");
+                return Err(Violation::new("locks", "X4/X10", what));
+            }
+        }
+        Ok(())
     }
 
     fn grant_wishes(&mut self) {

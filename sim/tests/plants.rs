@@ -7,10 +7,9 @@ use proto::plant::{Plant, plant};
 
 #[test]
 fn every_planted_fault_is_caught() {
-    for (fault, within, checker) in [
-        (Plant::CommitWaitOff, 50, "visibility"),
-        (Plant::LogUnsynced, 400, "durability"),
-    ] {
+    for (fault, within, checker) in
+        [(Plant::CommitWaitOff, 50, "visibility"), (Plant::LogUnsynced, 400, "durability")]
+    {
         plant(Some(fault));
         let summary = sim::run::bank(0..within, 2, 5, &|_| true);
         plant(None);

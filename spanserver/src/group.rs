@@ -7,13 +7,16 @@ use bytes::Bytes;
 use paxos::Replica;
 use proto::plant::{Plant, planted};
 use proto::request::{Body, GroupStatus, Reply, ReplyBody, Request};
-use proto::{Command, Error, GroupId, NodeId, Slot, codec};
+use proto::{Ballot, Command, Error, GroupId, NodeId, Slot, TxnId, codec};
 use truetime::{Interval, Timestamp};
 use txn::server::{Effects, Manager, ReadResult, RequestId};
 
 /// A request whose deadline lies further ahead is refused: what refuses a late repetition is
 /// remembered only for some multiple of it.
 const DEADLINE_US_MAX: u64 = 20_000_000;
+
+/// How often a leader looks after silent clients, unanswered messages and its log's length.
+const TICK_US: u64 = 100_000;
 
 /// What all groups of a server are told.
 #[derive(Clone, Debug)]
@@ -84,6 +87,8 @@ pub struct Group {
     manager: Manager,
     /// The next command to apply, decoded, while it waits for its timestamp to pass.
     head: Option<(Slot, Command)>,
+    /// While leading: when the manager is ticked next.
+    tick_at: Timestamp,
 }
 
 impl Group {
@@ -102,7 +107,7 @@ impl Group {
         let replica =
             Replica::recover(settings.paxos(id, node), hard, recovered.entries, recovered.applied);
         let manager = Manager::new(id, settings.txn, recovered.replicated);
-        Ok(Group { id, node, replica, manager, head: None })
+        Ok(Group { id, node, replica, manager, head: None, tick_at: Timestamp::MIN })
     }
 
     /// The Paxos replica, for checkers and status.
@@ -173,7 +178,7 @@ impl Group {
             return;
         }
         let mut fx = Effects::default();
-        self.manager.request(now, id, ballot, body, &mut fx);
+        self.manager.request(now, id, (ballot, deadline), body, &mut fx);
         self.carry_out(fx, out, mine);
     }
 
@@ -181,13 +186,14 @@ impl Group {
     pub(crate) fn read_done(
         &mut self,
         now: Interval,
-        (id, txn): (RequestId, Option<proto::TxnId>),
+        id: RequestId,
+        locked: (Option<TxnId>, Ballot),
         result: ReadResult,
         out: &mut Output,
         mine: &mut GroupOutput,
     ) {
         let mut fx = Effects::default();
-        self.manager.read_done(now, id, txn, result, &mut fx);
+        self.manager.read_done(now, id, locked, result, &mut fx);
         self.carry_out(fx, out, mine);
     }
 
@@ -196,6 +202,13 @@ impl Group {
         if now.after(self.replica.wake_at()) {
             let mut px = paxos::Output::default();
             self.replica.tick(now, &mut px);
+            self.take(px, mine);
+        }
+        // Apart from heartbeats, which a busy leader has no need of.
+        if self.manager.serving().is_some() && now.after(self.tick_at) {
+            self.tick_at = now.latest().plus_micros(TICK_US);
+            let mut px = paxos::Output::default();
+            self.replica.advance_truncation(&mut px);
             self.take(px, mine);
             let mut fx = Effects::default();
             self.manager.tick(now, &mut fx);
@@ -216,7 +229,9 @@ impl Group {
         self.take(px, mine);
         self.settle(now, out, mine);
         let head = self.head.as_ref().and_then(|(_, command)| Manager::wait_for(command));
-        self.replica.wake_at().min(head.unwrap_or(Timestamp::MAX))
+        let tick = self.manager.serving().map(|_| self.tick_at);
+        let wakes = [head, tick].into_iter().flatten();
+        wakes.fold(self.replica.wake_at(), Timestamp::min)
     }
 
     /// Leads, has opened its ballot, and has a valid lease (L6, P3).

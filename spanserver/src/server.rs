@@ -6,7 +6,7 @@ use crate::storage::{Engine, StorageError, WriteOp};
 use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
 use proto::request::{Reply, Request};
-use proto::{Error, GroupId, NodeId, TxnId};
+use proto::{Ballot, Error, GroupId, NodeId, TxnId};
 use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
 use txn::server::{ReadJob, ReadResult, RequestId};
@@ -65,6 +65,8 @@ pub enum Event {
         id: RequestId,
         /// From [`ReadJob::txn`].
         txn: Option<TxnId>,
+        /// From [`ReadJob::ballot`].
+        ballot: Ballot,
         /// What it found.
         result: ReadResult,
     },
@@ -198,10 +200,10 @@ impl Server {
                     self.release(now, messages, out, touched);
                 }
             }
-            Event::ReadDone { group: id, id: request, txn, result } => {
+            Event::ReadDone { group: id, id: request, txn, ballot, result } => {
                 if let Some(group) = self.groups.get_mut(&id) {
                     let mine = touched.entry(id).or_default();
-                    group.read_done(now, (request, txn), result, out, mine);
+                    group.read_done(now, request, (txn, ballot), result, out, mine);
                 }
             }
         }

@@ -32,8 +32,8 @@ impl Transport for InProcess {
         };
         let (responder, answer) = oneshot::channel();
         target.request(request, responder);
-        let stopped = || Error::DeadlineExceeded("the server has stopped".into());
-        async move { answer.await.unwrap_or_else(|_| Err(stopped())) }.boxed()
+        // A server that has stopped leads nothing: ask another one.
+        async move { answer.await.unwrap_or(Err(Error::NotLeader { hint: None })) }.boxed()
     }
 
     fn cast(&self, node: NodeId, request: Request) {

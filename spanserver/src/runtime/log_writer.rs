@@ -1,15 +1,15 @@
 //! The thread that owns the disk's attention: whatever the shards produced since the last answer
 //! becomes one batch and one sync (group commit over all groups, P5).
 
-use super::fatal;
 use super::node::Shared;
 use super::shard::ShardEvent;
+use super::{EndOnPanic, fatal};
 use crate::storage::{Durability, Engine, WriteOp};
 use crate::{Event, Persist};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the engine is told what history may go; also the slack kept beyond the retention.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
@@ -27,20 +27,23 @@ pub(super) fn start(
     jobs: Receiver<Job>,
 ) -> JoinHandle<()> {
     let name = format!("{}-log", shared.node);
-    let thread = thread::Builder::new()
-        .name(name)
-        .spawn(move || run(&shared, engine.as_ref(), retention, &jobs));
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let _end = EndOnPanic;
+        run(&shared, engine.as_ref(), retention, &jobs);
+    });
     thread.expect("the system starts threads")
 }
 
 fn run(shared: &Shared, engine: &dyn Engine, retention: Duration, jobs: &Receiver<Job>) {
+    let mut collected = Instant::now();
     loop {
+        if collected.elapsed() >= COLLECT_EVERY {
+            collect(shared, engine, retention);
+            collected = Instant::now();
+        }
         let first = match jobs.recv_timeout(COLLECT_EVERY) {
             Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                collect(shared, engine, retention);
-                continue;
-            }
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let mut ops: Vec<WriteOp> = Vec::new();

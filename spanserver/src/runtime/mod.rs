@@ -36,6 +36,19 @@ pub const EXIT_DISK: i32 = 74;
 /// Where the answer to a request goes.
 pub(crate) type Responder = oneshot::Sender<Result<Reply, Error>>;
 
+/// A thread of a server that panics takes the process with it: an assertion of the protocol has
+/// failed, and a server without one of its threads would be half alive.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("fatal: an invariant of the protocol is broken; see above");
+            std::process::abort();
+        }
+    }
+}
+
 /// P1: whoever cannot write must not answer any more. Nothing is retried, nothing cleaned up: the
 /// next start recovers from what the disk holds.
 fn fatal(what: &str, error: &StorageError) -> ! {

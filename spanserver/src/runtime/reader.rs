@@ -1,8 +1,8 @@
 //! Runs reads against the engine, beside the shards, so that a long scan holds up no commit.
 
-use super::fatal;
 use super::node::Shared;
 use super::shard::ShardEvent;
+use super::{EndOnPanic, fatal};
 use crate::Event;
 use crate::storage::{Engine, StorageError};
 use crossbeam::channel::Receiver;
@@ -28,6 +28,7 @@ pub(super) fn start(
 ) -> JoinHandle<()> {
     let name = format!("{}-reader", shared.node);
     let body = move || {
+        let _end = EndOnPanic;
         while let Ok(Job::Read { group, job }) = jobs.recv() {
             let done = run(engine.as_ref(), group, job);
             let _ = shared.inbox(group).send(ShardEvent::Core(done));
@@ -38,9 +39,9 @@ pub(super) fn start(
 
 /// Runs a read; an engine that cannot read ends the process like one that cannot write.
 pub(super) fn run(engine: &dyn Engine, group: GroupId, job: ReadJob) -> Event {
-    let ReadJob { id, txn, .. } = job;
+    let ReadJob { id, txn, ballot, .. } = job;
     match execute(engine, group, &job) {
-        Ok(result) => Event::ReadDone { group, id, txn, result },
+        Ok(result) => Event::ReadDone { group, id, txn, ballot, result },
         Err(error) => fatal("reading versions", &error),
     }
 }

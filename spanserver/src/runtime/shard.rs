@@ -1,7 +1,7 @@
 //! A thread that steps a set of groups.
 
 use super::node::Shared;
-use super::{Responder, fatal, log_writer, reader};
+use super::{EndOnPanic, Responder, fatal, log_writer, reader};
 use crate::server::Output;
 use crate::storage::{Durability, Engine};
 use crate::{Event, Server};
@@ -45,6 +45,8 @@ pub(super) struct Shard {
     inbox: Inbox,
     responders: BTreeMap<RequestId, Responder>,
     wake_after: Timestamp,
+    /// What waits for the clock to have a bound again (T5), in order.
+    deferred: Vec<Event>,
 }
 
 impl Shard {
@@ -56,9 +58,19 @@ impl Shard {
     ) -> JoinHandle<()> {
         let name = format!("{}-shard-{}", shared.node, inbox.index);
         let responders = BTreeMap::new();
-        let mut shard =
-            Shard { shared, engine, server, inbox, responders, wake_after: Timestamp::MIN };
-        let thread = thread::Builder::new().name(name).spawn(move || shard.run());
+        let mut shard = Shard {
+            shared,
+            engine,
+            server,
+            inbox,
+            responders,
+            wake_after: Timestamp::MIN,
+            deferred: Vec::new(),
+        };
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let _end = EndOnPanic;
+            shard.run();
+        });
         thread.expect("the system starts threads")
     }
 
@@ -74,7 +86,10 @@ impl Shard {
                 if done.is_empty() {
                     break;
                 }
-                let Some(now) = self.now() else { break };
+                let Some(now) = self.now() else {
+                    self.deferred = done;
+                    break;
+                };
                 out = self.server.step(now, done);
             }
         }
@@ -109,7 +124,7 @@ impl Shard {
     /// (T5) clients are refused and everything else waits.
     fn admit(&mut self, events: Vec<ShardEvent>) -> Option<(Interval, Vec<Event>)> {
         let now = self.now();
-        let mut admitted = Vec::with_capacity(events.len());
+        let mut admitted = std::mem::take(&mut self.deferred);
         for event in events {
             match event {
                 ShardEvent::Core(event) => admitted.push(event),
@@ -128,9 +143,7 @@ impl Shard {
         match now {
             Some(now) => Some((now, admitted)),
             None => {
-                for event in admitted {
-                    let _ = self.shared.inboxes[self.inbox.index].send(ShardEvent::Core(event));
-                }
+                self.deferred = admitted;
                 None
             }
         }

@@ -6,12 +6,13 @@
 
 use super::read_only::unexpected;
 use super::{Inner, Placement};
-use futures::future::{join, join_all, try_join_all};
+use futures::future::{self, Either, join_all, try_join_all};
 use parking_lot::Mutex;
 use proto::keys::{Row, Value, Write};
 use proto::request::{Age, Body, LockMode, Outcome, ReadSet, Receipt, ReplyBody};
 use proto::{Ballot, Error, GroupId, Key, KeyRange, Page, TxnId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use truetime::Timestamp;
 
@@ -287,30 +288,40 @@ impl ReadWrite {
         let commit = self.commit_at(coordinator, participants.clone(), &parts);
         // The coordinator hears from the participants themselves, so only its answer counts; a
         // participant that cannot be reached shows there as a refusal or a time-out.
-        let (answer, _) = join(commit, join_all(prepares)).await;
-        answer
+        let prepares = join_all(prepares);
+        match future::select(pin!(commit), pin!(prepares)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((_, commit)) => commit.await,
+        }
     }
 
     /// What each group has to do with this transaction: locks under a ballot, and writes.
     fn take_parts(&self) -> Result<BTreeMap<GroupId, Part>, Error> {
         let mut state = self.open_state()?;
+        let size = |(key, value): (&Key, &Option<Value>)| {
+            key.len() + value.as_ref().map_or(0, |value| value.len())
+        };
+        let bytes: usize = state.writes.iter().map(size).sum();
+        if bytes > COMMIT_BYTES_MAX {
+            return Err(Error::InvalidArgument(format!(
+                "the transaction writes {bytes} bytes; one commit may write {COMMIT_BYTES_MAX}"
+            )));
+        }
         state.ended = true;
+        state.undo.clear();
         let mut parts: BTreeMap<GroupId, Part> = BTreeMap::new();
         for (group, ballot) in &state.locked {
             parts.entry(*group).or_default().locked = Some(*ballot);
         }
-        state.undo.clear();
-        let mut bytes = 0;
         for (key, value) in std::mem::take(&mut state.writes) {
-            bytes += key.len() + value.as_ref().map_or(0, |v| v.len());
             let group = self.shared.inner.placement.group_of(&key);
             parts.entry(group).or_default().writes.push(Write { key, value });
         }
-        if bytes > COMMIT_BYTES_MAX {
-            state.ended = false; // so that dropping it releases the locks
-            return Err(Error::InvalidArgument(format!(
-                "the transaction writes {bytes} bytes; one commit may write {COMMIT_BYTES_MAX}"
-            )));
+        // Groups whose answer never came may hold locks that nothing else would end.
+        for group in std::mem::take(&mut state.asked) {
+            if !parts.contains_key(&group) {
+                self.shared.inner.router.tell(group, Body::Rollback { txn: self.shared.txn });
+            }
         }
         Ok(parts)
     }
@@ -348,8 +359,9 @@ impl ReadWrite {
                 ReplyBody::Committed(receipt) => Ok(receipt),
                 other => Err(unexpected(&other)),
             },
-            Err(Error::DeadlineExceeded(reason)) => self.resolve(group, reason).await,
-            Err(error) => Err(error),
+            // "Aborted" is certain: a commit that happened is found by its id and told again.
+            Err(error @ (Error::Aborted { .. } | Error::InvalidArgument(_))) => Err(error),
+            Err(error) => self.resolve(group, error.to_string()).await,
         }
     }
 
@@ -374,7 +386,7 @@ impl ReadWrite {
                     }
                     other => return Err(unexpected(&other)),
                 },
-                Err(Error::DeadlineExceeded(_)) => {}
+                Err(Error::DeadlineExceeded(_) | Error::FailedPrecondition(_)) => {}
                 Err(error) => return Err(Error::OutcomeUnknown { reason: error.to_string() }),
             }
         }

@@ -30,6 +30,8 @@ pub(super) struct Deciding {
     resolvers: Vec<RequestId>,
     /// The commit request, once it is here.
     commit: Option<Requested>,
+    /// Will be aborted, as soon as a timestamp for the abort can be had.
+    doomed: bool,
     /// The decision is in the log, on its way.
     proposed: bool,
 }
@@ -51,8 +53,14 @@ impl Deciding {
             prepared: BTreeMap::new(),
             resolvers: Vec::new(),
             commit: None,
+            doomed: false,
             proposed: false,
         }
+    }
+
+    /// Whether the decision is made, be it on its way or still to come.
+    pub fn is_closed(&self) -> bool {
+        self.proposed || self.doomed
     }
 
     /// Everyone who waits for the outcome.
@@ -65,7 +73,7 @@ impl Deciding {
         let complete = |commit: &Requested| {
             commit.locked && commit.participants.iter().all(|g| self.prepared.contains_key(g))
         };
-        !self.proposed && self.commit.as_ref().is_some_and(complete)
+        !self.proposed && !self.doomed && self.commit.as_ref().is_some_and(complete)
     }
 }
 
@@ -83,6 +91,9 @@ impl Manager {
         // X9: a repeated commit hears what was recorded.
         if let Some(outcome) = self.outcome(txn) {
             out.reply.push((id, self.recorded(outcome)));
+            return;
+        }
+        if self.refuse_as_participant(id, txn, out) {
             return;
         }
         let Some(leading) = &mut self.leading else { return };
@@ -166,6 +177,9 @@ impl Manager {
             out.reply.push((id, Ok(ReplyBody::Outcome(outcome))));
             return;
         }
+        if self.refuse_as_participant(id, txn, out) {
+            return;
+        }
         let Some(leading) = &mut self.leading else { return };
         let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
         deciding.resolvers.push(id);
@@ -173,6 +187,16 @@ impl Manager {
             // X9: nobody has heard of a commit: fence it before saying so.
             self.abort_deciding(now, txn, "its outcome was asked for before its commit came", out);
         }
+    }
+
+    /// A group that has prepared cannot answer for the outcome: it is the one who waits for it.
+    fn refuse_as_participant(&self, id: RequestId, txn: TxnId, out: &mut Effects) -> bool {
+        if !self.promised(txn) {
+            return false;
+        }
+        let what = format!("{} is a participant of {txn}; its coordinator decides", self.group);
+        out.reply.push((id, Err(Error::FailedPrecondition(what))));
+        true
     }
 
     pub(super) fn on_acknowledged(&mut self, from: GroupId, txn: TxnId) {
@@ -196,6 +220,7 @@ impl Manager {
         let at_least = prepared.max(commit.arrived.latest().next());
         let Some(timestamp) = self.assign(now, at_least) else { return };
         let Some(leading) = &mut self.leading else { return };
+        assert!(leading.locks.knows(txn), "X3: {txn} decides without its locks");
         let Some(deciding) = leading.deciding.get_mut(&txn) else { return };
         let Some(commit) = &mut deciding.commit else { return };
         deciding.proposed = true;
@@ -221,7 +246,7 @@ impl Manager {
         let expired: Vec<TxnId> = leading
             .deciding
             .iter()
-            .filter(|(_, d)| !d.proposed && d.since < silent)
+            .filter(|(_, d)| !d.proposed && (d.doomed || d.since < silent))
             .map(|(txn, _)| *txn)
             .collect();
         for txn in expired {
@@ -241,6 +266,8 @@ impl Manager {
     ) {
         let Some(leading) = &mut self.leading else { return };
         let Some(deciding) = leading.deciding.get_mut(&txn).filter(|d| !d.proposed) else { return };
+        // From here on it cannot commit, even when the abort has to wait: its locks may be gone.
+        deciding.doomed = true;
         let named = deciding.commit.iter().flat_map(|commit| commit.participants.iter());
         let participants: BTreeSet<GroupId> =
             named.chain(deciding.prepared.keys()).copied().collect();
@@ -256,7 +283,7 @@ impl Manager {
             }
             return;
         }
-        let Some(at) = self.assign(now, Timestamp::MIN) else { return }; // tried again by expiry
+        let Some(at) = self.assign(now, Timestamp::MIN) else { return }; // the next tick tries again
         let Some(leading) = &mut self.leading else { return };
         if let Some(deciding) = leading.deciding.get_mut(&txn) {
             deciding.proposed = true;

@@ -11,8 +11,10 @@
 //! ```
 //!
 //! An older transaction wounds a younger holder, a younger one waits for an older: waits only
-//! ever point from younger to older, or at a holder that is about to end by itself (prepared or
-//! deciding: *immune*), so they form no circle.
+//! ever point from younger to older, or at an *immune* holder. One that is deciding ends by itself.
+//! One that is prepared ends when its coordinator decides, and there it may wait for the very
+//! transaction it hinders here: so the coordinator is told to abort it if it still can
+//! (`PeerBody::Wound`). The prepared transaction itself is never wounded (X2).
 
 use proto::keys::Span;
 use proto::request::{Age, LockMode};
@@ -30,6 +32,9 @@ pub struct Changes {
     pub wounded: Vec<TxnId>,
     /// Hold everything they asked for now.
     pub granted: Vec<Ticket>,
+    /// Immune, and in the way of an older transaction. Their coordinators should hear of it: one
+    /// of them may wait, elsewhere, for just that older transaction.
+    pub hindering: BTreeSet<TxnId>,
 }
 
 #[derive(Debug)]
@@ -115,15 +120,37 @@ impl LockTable {
         }
     }
 
-    /// What a transaction holds under shared locks.
-    pub fn shared_spans(&self, txn: TxnId) -> Vec<Span> {
+    /// What a transaction holds besides these keys, in whatever mode: what it has read.
+    pub fn spans_besides(&self, txn: TxnId, written: &BTreeSet<&Key>) -> Vec<Span> {
         let keys = self.holders.get(&txn).into_iter().flat_map(|holder| holder.keys.iter());
-        let shared = |key: &&Key| self.keys[*key].get(&txn) == Some(&LockMode::Shared);
         let ranges = self.ranges.iter().filter(|lock| lock.txn == txn);
-        keys.filter(shared)
+        keys.filter(|key| !written.contains(key))
             .map(|key| Span::Key(key.clone()))
             .chain(ranges.map(|lock| Span::Range(lock.range.clone())))
             .collect()
+    }
+
+    /// Whether the transaction holds any locks, or waits for some.
+    pub fn knows(&self, txn: TxnId) -> bool {
+        self.holders.contains_key(&txn)
+    }
+
+    /// Whether an older transaction waits for something this one holds.
+    pub fn hinders_older(&self, txn: TxnId) -> bool {
+        let Some(holder) = self.holders.get(&txn) else { return false };
+        self.waiting.values().any(|waiting| {
+            waiting.age < holder.age
+                && waiting.rest.last().is_some_and(|(span, mode)| {
+                    self.conflicting(waiting.txn, span, *mode).contains(&txn)
+                })
+        })
+    }
+
+    /// Ends the wait of one request; locks it has stay.
+    pub fn withdraw(&mut self, ticket: Ticket, changes: &mut Changes) {
+        if self.waiting.remove(&ticket).is_some() {
+            self.wake(changes);
+        }
     }
 
     /// How many transactions hold or wait for locks.
@@ -172,6 +199,9 @@ impl LockTable {
                 self.remove(other);
                 changes.wounded.push(other);
             } else {
+                if age < holder.age {
+                    changes.hindering.insert(other);
+                }
                 free = false;
             }
         }
@@ -338,7 +368,10 @@ mod tests {
         let mut s = Script::default();
         s.ask(5, key("a"), Exclusive);
         let (ticket, changes) = s.ask(2, key("a"), Shared);
-        assert_eq!(changes, Changes { wounded: vec![txn(5)], granted: vec![ticket] });
+        assert_eq!(
+            changes,
+            Changes { wounded: vec![txn(5)], granted: vec![ticket], ..Changes::default() }
+        );
     }
 
     #[test]
@@ -352,7 +385,10 @@ mod tests {
             let spans = vec![(key("a"), Exclusive)];
             s.table.request(ticket as u64 + 1, attempt, age, spans, &mut changes);
         }
-        assert_eq!(changes, Changes { wounded: vec![txn(3)], granted: vec![1, 2] });
+        assert_eq!(
+            changes,
+            Changes { wounded: vec![txn(3)], granted: vec![1, 2], ..Changes::default() }
+        );
     }
 
     #[test]
@@ -361,7 +397,8 @@ mod tests {
         s.ask(5, key("a"), Exclusive);
         s.table.make_immune(txn(5));
         let (ticket, changes) = s.ask(2, key("a"), Exclusive);
-        assert_eq!(changes, Changes::default());
+        assert_eq!(changes, Changes { hindering: [txn(5)].into(), ..Changes::default() });
+        assert!(s.table.hinders_older(txn(5)));
         assert_eq!(s.release(5).granted, [ticket]);
     }
 
@@ -380,7 +417,10 @@ mod tests {
         s.ask(1, key("a"), Shared);
         s.ask(2, key("a"), Shared);
         let (ticket, changes) = s.ask(1, key("a"), Exclusive);
-        assert_eq!(changes, Changes { wounded: vec![txn(2)], granted: vec![ticket] });
+        assert_eq!(
+            changes,
+            Changes { wounded: vec![txn(2)], granted: vec![ticket], ..Changes::default() }
+        );
     }
 
     #[test]

@@ -228,12 +228,12 @@ impl Manager {
     }
 
     /// A client's request. The group has checked that this replica leads, that its lease is valid,
-    /// and the deadline; `ballot` is what the client named (X12).
+    /// and that the deadline has not passed; `ballot` is what the client named (X12).
     pub fn request(
         &mut self,
         now: Interval,
         id: RequestId,
-        ballot: Option<Ballot>,
+        (ballot, deadline): (Option<Ballot>, Timestamp),
         body: Body,
         out: &mut Effects,
     ) {
@@ -250,16 +250,10 @@ impl Manager {
             }
             Body::Read { .. } if ballot.is_some() && !current => out.reply.push((id, stale)),
             Body::Read { txn, age, holds_locks, mode, what } => {
-                self.on_read(
-                    now,
-                    reads::LockedRead { id, what },
-                    txn,
-                    age,
-                    (holds_locks, mode),
-                    out,
-                );
+                let read = reads::LockedRead { id, what, mode, deadline };
+                self.on_read(now, read, txn, age, holds_locks, out);
             }
-            Body::Snapshot { at, what } => self.on_snapshot(now, id, at, what, out),
+            Body::Snapshot { at, what } => self.on_snapshot(now, id, at, (what, deadline), out),
             Body::Prepare { holds_locks: false, .. } if !current => out.reply.push((id, stale)),
             Body::Prepare { txn, age, holds_locks, coordinator, writes } => {
                 let preparing = participant::Preparing { id, age, coordinator, writes };
@@ -294,6 +288,9 @@ impl Manager {
             PeerBody::Prepared(at) => self.on_prepared(now, from, txn, at, out),
             PeerBody::Refused => self.on_refused(now, from, txn, out),
             PeerBody::Decided(outcome) => self.on_decided(now, from, txn, outcome, out),
+            PeerBody::Wound => {
+                self.abort_deciding(now, txn, "wounded by an older transaction (X2)", out);
+            }
             PeerBody::Acknowledged => self.on_acknowledged(from, txn),
         }
     }
@@ -305,6 +302,7 @@ impl Manager {
             return;
         }
         self.expire(now, out);
+        self.withdraw_late(now, out);
         self.decide_ready(now, out);
         self.serve_reads(now, out);
         let Some(leading) = &mut self.leading else { return };
@@ -331,15 +329,43 @@ impl Manager {
             .map(|(txn, _)| *txn)
             .collect();
         for txn in expired {
-            self.give_up(now, txn, "the client was silent for too long (X4)", out);
+            // One that ends may let another one, that waited just as long, prepare or decide.
+            let held = self.leading.as_ref().is_some_and(|leading| {
+                leading.active.contains_key(&txn) && !leading.deciding.contains_key(&txn)
+            });
+            if held && !self.promised(txn) {
+                self.give_up(now, txn, "the client was silent for too long (X4)", out);
+            }
         }
         self.expire_deciding(now, silent, out);
+    }
+
+    /// Ends the waits of reads whose clients have stopped waiting.
+    fn withdraw_late(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        let late = |then: &Then| matches!(then, Then::Read(read) if now.after(read.deadline));
+        let waiting = leading.waiting.iter();
+        let tickets: Vec<Ticket> =
+            waiting.filter(|(_, (_, then))| late(then)).map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            let Some(leading) = &mut self.leading else { return };
+            if let Some((_, Then::Read(read))) = leading.waiting.remove(&ticket) {
+                let error = Error::DeadlineExceeded("the locks were not free in time".into());
+                out.reply.push((read.id, Err(error)));
+            }
+            let mut changes = Changes::default();
+            leading.locks.withdraw(ticket, &mut changes);
+            self.after_locks(now, changes, out);
+        }
     }
 
     fn resend(&mut self, out: &mut Effects) {
         let Some(leading) = &self.leading else { return };
         for (txn, record) in &self.replicated.prepared {
             if !leading.settling.contains(txn) {
+                if leading.locks.hinders_older(*txn) {
+                    out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
+                }
                 out.send.push(self.to(
                     record.coordinator,
                     *txn,
@@ -375,6 +401,9 @@ impl Manager {
             .take(BATCH)
             .map(|(txn, _)| *txn)
             .collect();
+        if txns.len() == BATCH {
+            leading.forget_at = now.latest(); // there is more: go on at the next tick
+        }
         if !txns.is_empty() {
             out.propose.push(Command::Forget { txns });
         }
@@ -389,10 +418,11 @@ impl Manager {
         let Some(leading) = &mut self.leading else {
             return Err(Error::NotLeader { hint: None });
         };
-        if self.replicated.outcomes.contains_key(&txn)
-            || self.replicated.prepared.contains_key(&txn)
-        {
-            return Err(Error::aborted("the transaction has ended or is prepared"));
+        let deciding = leading.deciding.get(&txn).is_some_and(Deciding::is_closed);
+        let preparing = leading.preparing.contains_key(&txn);
+        let prepared = self.replicated.prepared.contains_key(&txn);
+        if preparing || prepared || deciding || self.replicated.outcomes.contains_key(&txn) {
+            return Err(Error::aborted("the transaction has ended, or is about to"));
         }
         match leading.active.get_mut(&txn) {
             Some(active) if active.wounded => {
@@ -445,6 +475,11 @@ impl Manager {
     }
 
     fn after_locks(&mut self, now: Interval, changes: Changes, out: &mut Effects) {
+        for txn in changes.hindering {
+            if let Some(record) = self.replicated.prepared.get(&txn) {
+                out.send.push(self.to(record.coordinator, txn, PeerBody::Wound));
+            }
+        }
         for txn in changes.wounded {
             self.wounded(now, txn, "wounded by an older transaction (X2)", out);
         }
@@ -461,6 +496,11 @@ impl Manager {
 
     /// Takes the locks of a transaction that is not immune, for good.
     fn give_up(&mut self, now: Interval, txn: TxnId, reason: &str, out: &mut Effects) {
+        assert!(
+            !self.promised(txn),
+            "X2: {txn} is prepared at {} and gave up its locks",
+            self.group
+        );
         let Some(leading) = &mut self.leading else { return };
         let mut changes = Changes::default();
         leading.locks.release(txn, &mut changes);
@@ -492,13 +532,18 @@ impl Manager {
 
     fn on_rollback(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
         let Some(leading) = &self.leading else { return };
-        let under_way = leading.deciding.contains_key(&txn)
-            || leading.preparing.contains_key(&txn)
-            || self.replicated.prepared.contains_key(&txn);
+        let under_way = leading.deciding.contains_key(&txn) || self.promised(txn);
         if !under_way && leading.active.contains_key(&txn) {
             // Remembered as given up, so that a read of it still under way takes no locks.
             self.give_up(now, txn, "rolled back", out);
         }
+    }
+
+    /// Whether the transaction is prepared here or about to be: its locks stay until its
+    /// coordinator has decided (X2).
+    fn promised(&self, txn: TxnId) -> bool {
+        self.replicated.prepared.contains_key(&txn)
+            || self.leading.as_ref().is_some_and(|leading| leading.preparing.contains_key(&txn))
     }
 
     /// Hands out a timestamp: at or above `at_least`, above everything before, inside the lease

@@ -30,9 +30,11 @@ impl Manager {
         let id = preparing.id;
         let Some(leading) = &mut self.leading else { return };
         // A repeated request: prepared, being prepared, or over.
-        if self.replicated.prepared.contains_key(&txn)
-            || self.replicated.outcomes.contains_key(&txn)
-        {
+        let recorded = self.replicated.outcomes.get(&txn).map(|record| record.outcome);
+        if recorded.is_some() || self.replicated.prepared.contains_key(&txn) {
+            if recorded == Some(Outcome::Aborted) {
+                out.send.push(self.to(preparing.coordinator, txn, PeerBody::Refused));
+            }
             out.reply.push((id, Ok(ReplyBody::Done)));
             return;
         }
@@ -80,7 +82,8 @@ impl Manager {
         leading.locks.make_immune(txn);
         leading.preparing.insert(txn, vec![id]);
         leading.active.remove(&txn);
-        let reads = leading.locks.shared_spans(txn);
+        let written = writes.iter().map(|write| &write.key).collect();
+        let reads = leading.locks.spans_besides(txn, &written);
         let record = PrepareRecord { txn, age, timestamp, coordinator, writes, reads };
         out.propose.push(Command::Prepare(record));
     }
@@ -89,11 +92,15 @@ impl Manager {
     pub(super) fn prepared(&mut self, record: &PrepareRecord, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
         let requests = leading.preparing.remove(&record.txn).unwrap_or_default();
+        let hinders = leading.locks.hinders_older(record.txn);
         out.send.push(self.to(
             record.coordinator,
             record.txn,
             PeerBody::Prepared(record.timestamp),
         ));
+        if hinders {
+            out.send.push(self.to(record.coordinator, record.txn, PeerBody::Wound));
+        }
         for id in requests {
             out.reply.push((id, Ok(ReplyBody::Done)));
         }

@@ -3,7 +3,7 @@
 use super::{Effects, Manager, RequestId, Then};
 use proto::keys::{Page, Span};
 use proto::request::{Age, LockMode, ReadSet, ReplyBody, Versioned};
-use proto::{Error, TxnId};
+use proto::{Ballot, Error, TxnId};
 use truetime::{Interval, Timestamp};
 
 /// A timestamp further ahead of this server's clock is refused (R5).
@@ -16,6 +16,8 @@ pub struct ReadJob {
     pub id: RequestId,
     /// Under locks of this transaction; `None`: at a timestamp.
     pub txn: Option<TxnId>,
+    /// The ballot under which it was allowed; locks taken under another one are gone (X3).
+    pub ballot: Ballot,
     /// The timestamp; `MAX` under locks.
     pub at: Timestamp,
     /// What to read.
@@ -35,6 +37,8 @@ pub enum ReadResult {
 pub(super) struct LockedRead {
     pub id: RequestId,
     pub what: ReadSet,
+    pub mode: LockMode,
+    pub deadline: Timestamp,
 }
 
 /// A read at a timestamp that is not safe yet.
@@ -43,6 +47,7 @@ pub(super) struct PendingRead {
     id: RequestId,
     at: Timestamp,
     what: ReadSet,
+    deadline: Timestamp,
 }
 
 impl PendingRead {
@@ -65,10 +70,10 @@ impl Manager {
         read: LockedRead,
         txn: TxnId,
         age: Age,
-        (holds_locks, mode): (bool, LockMode),
+        holds_locks: bool,
         out: &mut Effects,
     ) {
-        let id = read.id;
+        let (id, mode) = (read.id, read.mode);
         if self.supersede(txn, &read, out) {
             return;
         }
@@ -81,14 +86,20 @@ impl Manager {
         }
     }
 
-    /// A repetition takes the place of the same read that still waits; nobody hears that one.
+    /// A repetition takes the place of the same read that still waits; nobody listens for that
+    /// one's answer any more.
     fn supersede(&mut self, txn: TxnId, read: &LockedRead, out: &mut Effects) -> bool {
         let Some(leading) = &mut self.leading else { return false };
         for (waiting, then) in leading.waiting.values_mut() {
             if let Then::Read(old) = then
                 && *waiting == txn
                 && old.what == read.what
+                && old.mode == read.mode
             {
+                old.deadline = read.deadline;
+                if old.id == read.id {
+                    return true;
+                }
                 let error = Error::DeadlineExceeded("the client has asked again".into());
                 out.reply.push((std::mem::replace(&mut old.id, read.id), Err(error)));
                 return true;
@@ -99,7 +110,9 @@ impl Manager {
 
     pub(super) fn locked_read(&mut self, read: LockedRead, txn: TxnId, out: &mut Effects) {
         // The locks keep every later version away, so the newest is the right one.
-        out.read.push(ReadJob { id: read.id, txn: Some(txn), at: Timestamp::MAX, what: read.what });
+        let ballot = self.serving().unwrap_or_default();
+        let (id, what) = (read.id, read.what);
+        out.read.push(ReadJob { id, txn: Some(txn), ballot, at: Timestamp::MAX, what });
     }
 
     pub(super) fn on_snapshot(
@@ -107,7 +120,7 @@ impl Manager {
         now: Interval,
         id: RequestId,
         at: Timestamp,
-        what: ReadSet,
+        (what, deadline): (ReadSet, Timestamp),
         out: &mut Effects,
     ) {
         let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
@@ -119,7 +132,7 @@ impl Manager {
                 format!("read timestamp {at} lies in the future (now is {})", now.latest());
             out.reply.push((id, Err(Error::InvalidArgument(message))));
         } else {
-            leading.reads.push(PendingRead { id, at, what });
+            leading.reads.push(PendingRead { id, at, what, deadline });
             self.serve_reads(now, out);
         }
     }
@@ -132,8 +145,12 @@ impl Manager {
         }
         for read in std::mem::take(&mut leading.reads) {
             if self.safe(now, &read) {
-                let PendingRead { id, at, what } = read;
-                out.read.push(ReadJob { id, txn: None, at, what });
+                let ballot = self.serving().unwrap_or_default();
+                let PendingRead { id, at, what, .. } = read;
+                out.read.push(ReadJob { id, txn: None, ballot, at, what });
+            } else if now.after(read.deadline) {
+                let waited = "a transaction that may write there is not settled";
+                out.reply.push((read.id, Err(Error::DeadlineExceeded(waited.into()))));
             } else if let Some(leading) = &mut self.leading {
                 leading.reads.push(read);
             }
@@ -167,7 +184,7 @@ impl Manager {
         &mut self,
         now: Interval,
         id: RequestId,
-        txn: Option<TxnId>,
+        (txn, ballot): (Option<TxnId>, Ballot),
         result: ReadResult,
         out: &mut Effects,
     ) {
@@ -177,6 +194,8 @@ impl Manager {
         };
         let answer = if !now.before(leading.lease_end) {
             Err(Error::NotLeader { hint: None })
+        } else if txn.is_some() && ballot != leading.ballot {
+            Err(Error::aborted("the group changed its leader while reading (X3)"))
         } else if txn.is_some_and(|t| leading.active.get(&t).is_none_or(|active| active.wounded)) {
             Err(Error::aborted("wounded while reading (X2)"))
         } else {
