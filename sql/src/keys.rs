@@ -172,7 +172,7 @@ impl KeyLayout {
     pub fn decode(&self, key: &[u8]) -> Option<Vec<Value>> {
         let mut parts = Vec::with_capacity(self.parts());
         self.split(key, &mut parts)?;
-        parts.into_iter().map(|part| decode_part(part)).collect()
+        parts.into_iter().map(decode_part).collect()
     }
 }
 

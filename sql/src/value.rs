@@ -236,7 +236,7 @@ impl fmt::Display for Value {
 
 /// A commit or read timestamp as SQL prints it; it is accepted back exactly.
 pub fn timestamp_text(at: truetime::Timestamp) -> String {
-    Value::Timestamp(i64::try_from(at.micros()).unwrap_or(i64::MAX)).to_string()
+    Value::from(at).to_string()
 }
 
 /// Reads a timestamp for a read: digits below a microsecond are cut off.
@@ -346,7 +346,7 @@ fn parse_timestamp(text: &str) -> Option<(i64, bool)> {
     let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
     let instant = NaiveDateTime::new(date, time.with_nanosecond(nanos)?);
     let micros = instant.and_utc().timestamp_micros();
-    Some((micros.checked_sub(zone_micros(zone)?)?, nanos % 1_000 == 0))
+    Some((micros.checked_sub(zone_micros(zone)?)?, nanos.is_multiple_of(1_000)))
 }
 
 /// `Z`, `UTC`, `+2`, `-05:30`.
@@ -393,6 +393,12 @@ macro_rules! value_from {
 }
 
 value_from!(bool => Bool, i64 => Int64, i32 => Int64, f64 => Float64, &str => String, String => String, Vec<u8> => Bytes);
+
+impl From<truetime::Timestamp> for Value {
+    fn from(at: truetime::Timestamp) -> Value {
+        Value::Timestamp(i64::try_from(at.micros()).unwrap_or(i64::MAX))
+    }
+}
 
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Value {

@@ -78,9 +78,37 @@ async fn expressions_are_those_of_googlesql() {
         "SELECT REGEXP_CONTAINS('abc', r'b.'), REGEXP_REPLACE('aa', 'a', 'b')" => "true|bb",
         "SELECT b'a\\x00', '''it's'''" => "b'a\\x00'|it's",
         "SELECT 'a' || 'b' # comment" => "ab",
+        "SELECT CAST(1.5 AS INT64), CAST(-2.5 AS INT64), CAST(true AS INT64), CAST(1e300 AS STRING)" => "2|-3|1|1e300",
+        "SELECT CAST(1e19 AS INT64)" => "OutOfRange: 1e19 is out of the range of INT64",
+        "SELECT CAST(TIMESTAMP '2013-01-01T10:00:00.5Z' AS STRING), CAST(DATE '2013-01-01' AS STRING)" => "2013-01-01 10:00:00.5+00|2013-01-01",
+        "SELECT DATE_DIFF(DATE '2013-03-01', DATE '2013-01-01', DAY), SIGN(-2.5)" => "59|-1",
+        "SELECT TIMESTAMP_DIFF(TIMESTAMP '2013-01-02', TIMESTAMP '2013-01-01', HOUR)" => "24",
+        "SELECT 1, 1, 1 + 0, 1 + 0" => "1|1|1|1",
+        "SELECT name, name, a.* FROM airlines a WHERE carrier = 'AA'" => "American|American|AA|American",
+        "SELECT * FROM flights FOR SYSTEM_TIME AS OF TIMESTAMP '2013-01-01'" =>
+            "Unsupported: FOR SYSTEM_TIME is not supported\nHint: SET READ_ONLY_STALENESS = 'READ_TIMESTAMP …' reads the past",
         "SELECT NULL" => "NULL",
         "SELECT nope(1)" => "UnknownFunction: there is no function `nope`\n  SELECT nope(1)\n         ^",
     );
+}
+
+#[tokio::test]
+async fn columns_are_named_as_written_or_as_declared() {
+    let mut s = flights().await;
+    for (sql, names) in [
+        ("SELECT * FROM airlines WHERE carrier = 'AA'", "Carrier Name"),
+        ("SELECT * FROM airlines", "Carrier Name"),
+        ("SELECT NAME AS Full, carrier FROM airlines WHERE carrier = 'AA'", "Full carrier"),
+        (
+            "SELECT a.NAME AS Full_, a.carrier, COUNT(*), COUNT(*) FROM airlines a GROUP BY 1, 2",
+            "Full_ carrier COUNT(*) COUNT(*)",
+        ),
+        ("SELECT *, Name FROM airlines", "Carrier Name Name"),
+    ] {
+        let result = s.execute(sql).await.expect("runs");
+        let found: Vec<&str> = result.columns.iter().map(|column| &column.name[..]).collect();
+        assert_eq!(found.join(" "), names, "{sql}");
+    }
 }
 
 #[tokio::test]

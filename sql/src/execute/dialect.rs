@@ -2,18 +2,19 @@
 //! their names there, types their Arrow types.
 
 use super::Params;
+use super::casts;
 use super::scalar::{param, param_name};
 use crate::error::{Result, SqlError};
 use crate::scan::convert::arrow_type;
 use crate::value::{Type, Value};
-use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType as ArrowType, Field, FieldRef};
 use datafusion::logical_expr::planner::TypePlanner;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, Expr, ExtractSyntax, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Query, SelectItem, SetExpr, TimezoneInfo, TypedString, Value as Literal,
-    visit_expressions_mut,
+    ObjectNamePart, Query, SelectItem, SetExpr, TableFactor, TimezoneInfo, TypedString,
+    Value as Literal, VisitMut, VisitorMut,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -32,6 +33,10 @@ impl TypePlanner for GoogleTypes {
             DataType::Bytes(_) => Type::Bytes(None),
             DataType::Date => Type::Date,
             DataType::Timestamp(None, _) => Type::Timestamp,
+            // Between DATE and INT64, for DATE_DIFF; no table has it.
+            DataType::Int32 => {
+                return Ok(Some(Arc::new(Field::new("", ArrowType::Int32, true))));
+            }
             _ => return Ok(None),
         };
         Ok(Some(Arc::new(Field::new("", arrow_type(&data_type), true))))
@@ -50,7 +55,11 @@ pub(crate) fn output_names(query: &Query) -> Option<Vec<String>> {
         SetExpr::Query(inner) => return output_names(inner),
         _ => return None,
     };
-    let name = |item: &SelectItem| match item {
+    select.projection.iter().map(item_name).collect()
+}
+
+fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => {
@@ -58,19 +67,67 @@ pub(crate) fn output_names(query: &Query) -> Option<Vec<String>> {
         }
         SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
         _ => None,
-    };
-    select.projection.iter().map(name).collect()
+    }
+}
+
+/// Gives every column of the outermost `SELECT` that has no alias one of its own, `$0`, `$1` …;
+/// the answer is what each would be called.
+pub(crate) fn alias_all(query: &mut Query) -> Vec<String> {
+    let SetExpr::Select(select) = &mut *query.body else { return Vec::new() };
+    let names = select.projection.iter().map(|item| item_name(item).unwrap_or_default()).collect();
+    for (place, item) in select.projection.iter_mut().enumerate() {
+        if let SelectItem::UnnamedExpr(expr) = item {
+            let alias = Ident::with_quote('`', format!("${place}"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+    names
 }
 
 /// Rewrites a query for DataFusion.
 pub(crate) fn rewrite(query: &mut Query, params: &Params) -> Result<()> {
-    let flow = visit_expressions_mut(query, |expr| match rewrite_expr(expr, params) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(error),
-    });
-    match flow {
+    match query.visit(&mut Rewriter { params }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter<'p> {
+    params: &'p Params,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = SqlError;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match rewrite_expr(expr, self.params) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    /// Refuses what would otherwise be passed over in silence.
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if query.locks.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(
+            SqlError::unsupported("FOR UPDATE is not supported")
+                .with_hint("reads inside a read-write transaction are locked already"),
+        )
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<SqlError> {
+        match table {
+            TableFactor::Table { version: Some(_), .. } => ControlFlow::Break(
+                SqlError::unsupported("FOR SYSTEM_TIME is not supported")
+                    .with_hint("SET READ_ONLY_STALENESS = 'READ_TIMESTAMP …' reads the past"),
+            ),
+            TableFactor::Table { sample: Some(_), .. } => {
+                ControlFlow::Break(SqlError::unsupported("TABLESAMPLE is not supported"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 
@@ -88,6 +145,14 @@ fn rewrite_expr(expr: &mut Expr, params: &Params) -> Result<()> {
             if let Some(rewritten) = rewrite_function(function)? {
                 *expr = rewritten;
             }
+        }
+        Expr::Cast { kind: CastKind::Cast, expr: of, data_type, format: None, .. } => {
+            let function = match data_type {
+                DataType::Int64 => casts::TO_INT64,
+                DataType::String(None) => casts::TO_STRING,
+                _ => return Ok(()),
+            };
+            *expr = call(function, vec![(**of).clone()]);
         }
         Expr::Extract { field, expr: of, .. } => match field {
             DateTimeField::Date => *expr = cast((**of).clone(), DataType::Date),
@@ -234,6 +299,16 @@ fn rewrite_function(function: &Function) -> Result<Option<Expr>> {
             let difference = binary(of.clone(), BinaryOperator::Minus, interval.clone());
             Some(if name == "DATE_SUB" { cast(difference, DataType::Date) } else { difference })
         }
+        ("DATE_DIFF", [left, right, Expr::Identifier(unit)])
+            if unit.value.eq_ignore_ascii_case("DAY") =>
+        {
+            let days = |expr: &Expr| {
+                let days = cast(cast(expr.clone(), DataType::Date), DataType::Int32);
+                cast(days, DataType::Int64)
+            };
+            Some(binary(days(left), BinaryOperator::Minus, days(right)))
+        }
+        ("SIGN", _) => rename("signum"),
         ("TIMESTAMP_DIFF", [left, right, Expr::Identifier(unit)]) => {
             timestamp_diff(left, right, unit)
         }
@@ -272,13 +347,16 @@ fn timestamp_diff(left: &Expr, right: &Expr, unit: &Ident) -> Option<Expr> {
     };
     let as_int = |expr: &Expr| cast(expr.clone(), DataType::Int64);
     let difference = binary(as_int(left), BinaryOperator::Minus, as_int(right));
-    let args = [difference, number(micros)]
-        .into_iter()
-        .map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a)))
-        .collect();
-    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] };
-    Some(Expr::Function(Function {
-        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new("div"))]),
+    Some(call("div", vec![difference, number(micros)]))
+}
+
+/// A call of a function.
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a)));
+    let list =
+        FunctionArgumentList { duplicate_treatment: None, args: args.collect(), clauses: vec![] };
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(list),
@@ -286,5 +364,5 @@ fn timestamp_diff(left: &Expr, right: &Expr, unit: &Ident) -> Option<Expr> {
         null_treatment: None,
         over: None,
         within_group: vec![],
-    }))
+    })
 }

@@ -2,6 +2,7 @@
 //! under each query.
 
 use super::Params;
+use super::casts;
 use super::dialect::{self, GoogleTypes};
 use super::expressions::{self, GoogleOperators};
 use super::prepared::Prepared;
@@ -58,6 +59,8 @@ impl Engine {
     pub(crate) fn new() -> Result<Engine> {
         let mut config = SessionConfig::new();
         config.options_mut().execution.time_zone = Some("UTC".into());
+        // Scans are partitioned by group already; spreading single batches costs more than it gives.
+        config.options_mut().optimizer.enable_round_robin_repartition = false;
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_limit(QUERY_BYTES_MAX, 1.0)
@@ -68,7 +71,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(runtime)
             .build();
-        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(GoogleOperators::default())];
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(GoogleOperators)];
         planners.extend(state.expr_planners().iter().cloned());
         Ok(Engine {
             state,
@@ -132,12 +135,22 @@ impl Engine {
             // As GoogleSQL: NULLs first, or last under DESC.
             default_null_ordering: NullOrdering::NullsMin,
         };
-        let statement = ast::Statement::Query(Box::new(query));
         let error = |error| from_datafusion(error, &catalog_columns(catalog));
-        let logical = SqlToRel::new_with_options(&tables, options)
-            .sql_statement_to_plan(statement)
-            .map_err(error)?;
-        let columns = result_columns(&logical, names.as_deref(), catalog);
+        let planner = SqlToRel::new_with_options(&tables, options);
+        let plan = |query: &ast::Query| {
+            planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))
+        };
+        let mut aliases = Vec::new();
+        let logical = match plan(&query) {
+            Err(DataFusionError::Plan(text)) if text.contains("unique expression names") => {
+                // GoogleSQL lets columns share a name, DataFusion does not.
+                aliases = dialect::alias_all(&mut query);
+                plan(&query)
+            }
+            planned => planned,
+        };
+        let logical = logical.map_err(error)?;
+        let columns = result_columns(&logical, names.as_deref(), &aliases, catalog);
         let plan = state.create_physical_plan(&logical).await.map_err(error)?;
         Ok(Planned { columns, plan, context: state.task_ctx() })
     }
@@ -165,11 +178,17 @@ fn catalog_columns(catalog: &Catalog) -> Vec<&str> {
 fn result_columns(
     plan: &LogicalPlan,
     written: Option<&[String]>,
+    aliases: &[String],
     catalog: &Catalog,
 ) -> Vec<ResultColumn> {
     let fields = plan.schema().fields();
     let written = written.filter(|names| names.len() == fields.len());
     let declared = |name: &str| {
+        if let Some(place) = name.strip_prefix('$')
+            && let Some(written) = place.parse().ok().and_then(|place: usize| aliases.get(place))
+        {
+            return written.clone();
+        }
         let mut tables = catalog.tables();
         let found = tables.find_map(|t| t.column(name).ok().map(|place| &t.columns()[place]));
         found.map_or_else(|| name.to_owned(), |column| column.name.clone())
@@ -202,7 +221,8 @@ impl ContextProvider for Tables<'_> {
     ) -> datafusion::error::Result<Arc<dyn TableSource>> {
         let found = match &name {
             TableReference::Bare { table } => self.catalog.table(table),
-            _ => Err(SqlError::unsupported("named schemas are not supported")),
+            _ => Err(SqlError::unsupported("named schemas are not supported")
+                .with_hint("SHOW TABLES and DESCRIBE show the schema")),
         };
         let table = found.map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(provider_as_source(Arc::new(TableScan::new(table.clone(), self.reader.clone()))))
@@ -217,7 +237,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let own = expressions::function(name);
+        let own = expressions::function(name).or_else(|| casts::function(name));
         own.or_else(|| self.state.scalar_functions().get(name).cloned())
     }
 

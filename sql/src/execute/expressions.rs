@@ -18,7 +18,7 @@ use sqlparser::ast::BinaryOperator;
 use std::sync::{Arc, LazyLock};
 
 /// Plans `+ - * /` over numbers as the functions below.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GoogleOperators;
 
 impl ExprPlanner for GoogleOperators {

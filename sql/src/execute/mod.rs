@@ -9,6 +9,7 @@
 //!        └─ write     keys, parents, children, duplicates; puts into the transaction
 //! ```
 
+pub(crate) mod casts;
 pub mod database;
 pub(crate) mod dialect;
 pub(crate) mod dml;

@@ -3,7 +3,7 @@
 //! Expressions and queries are `sqlparser`'s, read with its BigQuery dialect, which is GoogleSQL
 //! less Spanner's own statements; those are read here: tables with `PRIMARY KEY` and `INTERLEAVE`
 //! in [`ddl`], `INSERT OR UPDATE` and the like in [`dml`], transactions and staleness in
-//! [`session`]. [`split`] cuts a script into statements without reading them.
+//! [`session`]. [`split()`] cuts a script into statements without reading them.
 
 pub mod ddl;
 pub mod dml;

@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 use proto::{GroupId, KeyRange};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -152,6 +152,13 @@ impl DisplayAs for TabletScan {
             match part {
                 Part::Points(points) => {
                     keys.extend(points.iter().map(|point| key(point)));
+                    let ranges = points.iter().map(|point| KeyRange {
+                        start: point.clone(),
+                        end: proto::keys::key_after(point),
+                    });
+                    let found: BTreeSet<GroupId> =
+                        ranges.flat_map(|range| self.reader.groups_of(&range)).collect();
+                    groups.extend(found.iter().map(ToString::to_string));
                 }
                 Part::Ranges(group, ranges) => {
                     groups.push(group.to_string());
