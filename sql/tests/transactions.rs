@@ -4,6 +4,7 @@ mod double;
 
 use double::{Groups, all, database, groups, say};
 use proto::request::Receipt;
+use sql::catalog::store;
 use sql::{
     Database, ErrorKind, Mutation, MutationKind, Options, Result, Session, SqlError, Value, params,
     timestamp_text,
@@ -196,6 +197,29 @@ async fn the_schema_shows_and_survives() {
     assert_eq!(say(&mut s, "SELECT COUNT(*) FROM entries").await, "0");
     all(&mut s, "DROP TABLE entries; DROP TABLE accounts").await;
     assert_eq!(groups.rows(), 1, "only the next id is left");
+}
+
+#[tokio::test]
+async fn a_drop_that_a_crash_cut_short_is_finished_at_the_next_opening() {
+    let (groups, client) = groups();
+    let database = Database::open(client.clone()).await.expect("opens");
+    let mut s = database.session();
+    all(&mut s, SCHEMA).await;
+    all(&mut s, "INSERT INTO entries VALUES (1, 1, 1), (2, 2, 2)").await;
+    let half = client.run(|txn| async move { store::start_drop(&txn, "entries", false).await });
+    assert!(half.await.expect("commits").0);
+    let rows = groups.rows();
+    let database = Database::open(client).await.expect("opens again");
+    let mut s = database.session();
+    assert_eq!(say(&mut s, "SHOW TABLES").await, "accounts|id|NULL|NULL");
+    for _ in 0..1_000 {
+        if groups.rows() == rows - 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(groups.rows(), rows - 3, "two rows and the descriptor");
+    assert_eq!(say(&mut s, "DELETE FROM accounts WHERE true").await, "(2 rows)");
 }
 
 #[tokio::test]
