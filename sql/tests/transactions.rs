@@ -100,6 +100,23 @@ async fn the_state_of_a_transaction_is_guarded() {
 }
 
 #[tokio::test]
+async fn a_transaction_aborted_while_its_rows_are_read_is_over() {
+    let (groups, _, mut s) = bank().await;
+    all(&mut s, "INSERT INTO entries (id, n) SELECT 1, id + 10 * n FROM accounts, UNNEST([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) AS u(n)").await;
+    all(&mut s, "BEGIN; UPDATE accounts SET owner = 'x' WHERE id = 1").await;
+    groups.abort_scan_after(2);
+    let result = s.execute("SELECT n FROM entries WHERE id = 1").await.expect("plans");
+    assert_eq!(result.collect().await.expect_err("pages end").kind, ErrorKind::Aborted);
+    for sql in ["SELECT 1", "COMMIT"] {
+        let over = say(&mut s, sql).await;
+        assert!(over.starts_with("TransactionState: the transaction is over: "), "{over}");
+    }
+    assert!(s.is_failed());
+    assert_eq!(say(&mut s, "ROLLBACK").await, "OK");
+    assert_eq!(say(&mut s, "SELECT owner FROM accounts WHERE id = 1").await, "ann");
+}
+
+#[tokio::test]
 async fn changes_outside_transactions_are_run_again_when_aborted() {
     let (groups, _, mut s) = bank().await;
     groups.abort_next(3);

@@ -4,8 +4,11 @@ use crate::error::Result;
 use crate::value::{Row, Type};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
 use proto::request::Receipt;
 use std::fmt;
+use std::sync::Arc;
+use txn::client::Retryable;
 
 /// A column of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,9 @@ impl fmt::Display for Tag {
     }
 }
 
+/// Why a transaction was aborted while the rows of a result were taken; shared by both.
+pub(crate) type Aborted = Arc<Mutex<Option<String>>>;
+
 /// The rows of a result, not all in memory.
 pub(crate) enum RowStream {
     /// They are here.
@@ -105,6 +111,22 @@ impl ResultSet {
     /// With what proves the commit.
     pub(crate) fn committed(mut self, receipt: Receipt) -> ResultSet {
         self.receipt = Some(receipt);
+        self
+    }
+
+    /// Notes in `aborted` when the rows end because the transaction was aborted.
+    pub(crate) fn watched(mut self, aborted: &Aborted) -> ResultSet {
+        if let RowStream::Pages(pages) = self.rows {
+            let aborted = aborted.clone();
+            let pages = pages.inspect(move |page| {
+                if let Err(error) = page
+                    && error.is_aborted()
+                {
+                    *aborted.lock() = Some(error.message.clone());
+                }
+            });
+            self.rows = RowStream::Pages(pages.boxed());
+        }
         self
     }
 

@@ -15,7 +15,7 @@
 
 use super::database::Database;
 use super::prepared::Prepared;
-use super::result::{ResultSet, Tag};
+use super::result::{Aborted, ResultSet, Tag};
 use super::transaction::{ReadOnlyTransaction, Transaction};
 use super::{NO_PARAMS, Params, show};
 use crate::error::{ErrorKind, Position, Result, SqlError};
@@ -39,7 +39,7 @@ enum State {
     /// `BEGIN`, and nothing read or written yet: it may still become the other kind.
     Begun(TransactionKind),
     /// Reads and writes.
-    ReadWrite(Box<Transaction>, KeepAlive),
+    ReadWrite(Box<Transaction>, KeepAlive, Aborted),
     /// Reads at one timestamp.
     ReadOnly(Box<ReadOnlyTransaction>),
     /// It was aborted, for this reason.
@@ -135,7 +135,17 @@ impl Session {
         &self.database
     }
 
+    /// A transaction that was aborted while its last result was read is over.
+    fn notice_abort(&mut self) {
+        let State::ReadWrite(_, _, aborted) = &self.state else { return };
+        let reason = aborted.lock().take();
+        if let Some(reason) = reason {
+            self.state = State::Failed(reason);
+        }
+    }
+
     async fn run(&mut self, prepared: &Prepared, params: &Params) -> Result<ResultSet> {
+        self.notice_abort();
         match &prepared.statement {
             Statement::Begin(kind) => self.begin(kind.unwrap_or(TransactionKind::ReadWrite)),
             Statement::Commit => self.commit().await,
@@ -157,7 +167,8 @@ impl Session {
             State::Begun(TransactionKind::ReadWrite) => {
                 let transaction = self.database.begin().await?;
                 let keep_alive = KeepAlive::start(transaction.txn.clone());
-                self.state = State::ReadWrite(Box::new(transaction), keep_alive);
+                self.state =
+                    State::ReadWrite(Box::new(transaction), keep_alive, Aborted::default());
             }
             State::Begun(TransactionKind::ReadOnly) => {
                 let transaction = self.database.read_only(self.staleness).await?;
@@ -167,8 +178,9 @@ impl Session {
             _ => {}
         }
         match &self.state {
-            State::ReadWrite(transaction, _) => {
+            State::ReadWrite(transaction, _, aborted) => {
                 let result = transaction.run(prepared, params).await;
+                let result = result.map(|result| result.watched(aborted));
                 if let Err(error) = &result
                     && error.is_aborted()
                 {
@@ -269,7 +281,7 @@ impl Session {
                 Err(state_error("there is no transaction to commit").with_hint("BEGIN starts one"))
             }
             State::Begun(_) | State::ReadOnly(_) => Ok(ResultSet::done(Tag::Commit)),
-            State::ReadWrite(transaction, keep_alive) => {
+            State::ReadWrite(transaction, keep_alive, _) => {
                 let committed = transaction.txn.commit().await;
                 drop(keep_alive);
                 let receipt = committed?;
@@ -287,7 +299,7 @@ impl Session {
     async fn rollback(&mut self) -> Result<ResultSet> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => Err(state_error("there is no transaction to roll back")),
-            State::ReadWrite(transaction, _keep_alive) => {
+            State::ReadWrite(transaction, _keep_alive, _) => {
                 transaction.txn.rollback().await;
                 Ok(ResultSet::done(Tag::Rollback))
             }

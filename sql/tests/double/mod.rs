@@ -48,6 +48,8 @@ struct State {
     prepared: BTreeMap<(TxnId, GroupId), Vec<Write>>,
     /// How many of the next commits are aborted.
     aborts: u32,
+    /// How many more locking reads of ranges are answered before one is aborted.
+    scans_left: Option<u32>,
     /// How many requests of each kind arrived.
     reads: u64,
     scans: u64,
@@ -65,6 +67,26 @@ impl Groups {
     /// Aborts the next commits.
     pub fn abort_next(&self, commits: u32) {
         self.state.lock().aborts = commits;
+    }
+
+    /// Aborts a locking read of a range after so many more.
+    pub fn abort_scan_after(&self, scans: u32) {
+        self.state.lock().scans_left = Some(scans);
+    }
+
+    fn check_scan(&self, what: &ReadSet) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        match (what, state.scans_left) {
+            (ReadSet::Range { .. }, Some(0)) => {
+                state.scans_left = None;
+                Err(Error::aborted("wounded, says the test"))
+            }
+            (ReadSet::Range { .. }, Some(left)) => {
+                state.scans_left = Some(left - 1);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How many reads of keys, reads of ranges, and commits there were; counting starts again.
@@ -161,7 +183,10 @@ impl Groups {
 
     async fn answer(&self, group: GroupId, body: Body) -> Result<Reply, Error> {
         let body = match body {
-            Body::Read { what, .. } => self.read(group, Timestamp::MAX, what),
+            Body::Read { what, .. } => {
+                self.check_scan(&what)?;
+                self.read(group, Timestamp::MAX, what)
+            }
             Body::Snapshot { at, what } => self.read(group, at, what),
             Body::Prepare { txn, writes, .. } => {
                 self.state.lock().prepared.insert((txn, group), writes);
