@@ -87,6 +87,12 @@ async fn expressions_are_those_of_googlesql() {
         "SELECT name, name, a.* FROM airlines a WHERE carrier = 'AA'" => "American|American|AA|American",
         "SELECT * FROM flights FOR SYSTEM_TIME AS OF TIMESTAMP '2013-01-01'" =>
             "Unsupported: FOR SYSTEM_TIME is not supported\nHint: SET READ_ONLY_STALENESS = 'READ_TIMESTAMP …' reads the past",
+        "SELECT SUM(x), SUM(DISTINCT x), SUM(x * 0.5) FROM (SELECT 3 AS x UNION ALL SELECT 3)" => "6|3|3",
+        "SELECT SUM(x) FROM (SELECT 9223372036854775807 AS x UNION ALL SELECT 1)" => "OutOfRange: INT64 overflow in SUM",
+        "SELECT SUM(x), SUM(NULL) FROM (SELECT 1 AS x) WHERE x > 1" => "NULL|NULL",
+        "SELECT x, SUM(y) AS total FROM (SELECT 1 AS x, 2 AS y UNION ALL SELECT 1, 3 UNION ALL SELECT 2, 4)
+           GROUP BY x HAVING SUM(y) > 1 ORDER BY SUM(y) DESC" => "1|5\n2|4",
+        "SELECT SUM(x) OVER () FROM (SELECT 1 AS x)" => "1",
         "SELECT NULL" => "NULL",
         "SELECT nope(1)" => "UnknownFunction: there is no function `nope`\n  SELECT nope(1)\n         ^",
     );

@@ -132,3 +132,71 @@ fn time_text(array: &ArrayRef) -> Result<ArrayRef> {
         .collect();
     Ok(Arc::new(texts))
 }
+
+/// Before a sum: whole numbers become numbers of 38 digits, others stay.
+pub(crate) static WIDEN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Width::function("$widen"));
+/// After a sum: numbers of 38 digits become INT64 or fail, others stay.
+pub(crate) static NARROW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Width::function("$narrow"));
+
+const WIDE: DataType = DataType::Decimal128(38, 0);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Width {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl Width {
+    fn function(name: &'static str) -> Arc<ScalarUDF> {
+        let signature = Signature::any(1, Volatility::Immutable);
+        Arc::new(ScalarUDF::new_from_impl(Width { name, signature }))
+    }
+
+    fn result(&self, of: &DataType) -> DataType {
+        match self.name {
+            "$widen" if of.is_integer() || *of == DataType::Null => WIDE,
+            "$narrow" if *of == WIDE => DataType::Int64,
+            _ => of.clone(),
+        }
+    }
+}
+
+impl ScalarUDFImpl for Width {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(ToString::to_string).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, of: &[DataType]) -> Result<DataType> {
+        Ok(of.first().map_or(DataType::Null, |of| self.result(of)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [argument] = &args.args[..] else {
+            return Err(DataFusionError::Internal("one argument was planned".into()));
+        };
+        let to = self.result(&argument.data_type());
+        if to == argument.data_type() {
+            return Ok(argument.clone());
+        }
+        let is_scalar = matches!(argument, ColumnarValue::Scalar(_));
+        let array = argument.to_array(if is_scalar { 1 } else { args.number_rows })?;
+        let converted = strict_cast(&array, &to).map_err(|_| {
+            let error = SqlError::new(ErrorKind::OutOfRange, "INT64 overflow in SUM");
+            DataFusionError::External(Box::new(error))
+        })?;
+        Ok(match is_scalar {
+            true => ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(
+                &converted, 0,
+            )?),
+            false => ColumnarValue::Array(converted),
+        })
+    }
+}

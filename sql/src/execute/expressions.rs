@@ -1,6 +1,7 @@
 //! Arithmetic as GoogleSQL defines it, where DataFusion's differs: INT64 never wraps around but
-//! fails, `/` always divides FLOAT64, and a division by zero fails.
+//! fails, in sums too, `/` always divides FLOAT64, and a division by zero fails.
 
+use super::casts::{NARROW, WIDEN};
 use crate::error::{ErrorKind, SqlError};
 use datafusion::arrow::array::{Array, AsArray, Datum};
 use datafusion::arrow::compute::kernels::numeric;
@@ -8,7 +9,10 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
+};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility, cast,
@@ -53,6 +57,23 @@ impl ExprPlanner for GoogleOperators {
         };
         let arguments = vec![argument(expr.left, left), argument(expr.right, right)];
         Ok(PlannerResult::Planned(operator.call(arguments)))
+    }
+
+    /// `SUM` of INT64 adds up numbers of 128 bits and fails when the result is no INT64.
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if expr.func.name() != "sum" || expr.args.len() != 1 {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let wide = expr.args.into_iter().map(|argument| WIDEN.call(vec![argument])).collect();
+        let sum = AggregateFunction::new_udf(
+            expr.func,
+            wide,
+            expr.distinct,
+            expr.filter,
+            expr.order_by,
+            expr.null_treatment,
+        );
+        Ok(PlannerResult::Planned(NARROW.call(vec![Expr::AggregateFunction(sum)])))
     }
 }
 
