@@ -242,11 +242,13 @@ impl Manager {
     }
 
     pub(super) fn expire_deciding(&mut self, now: Interval, silent: Timestamp, out: &mut Effects) {
+        let grace = now.earliest().minus_micros(self.config.commit_grace_ms * 1_000);
+        let late = |d: &Deciding| d.since < silent || (d.commit.is_none() && d.since < grace);
         let Some(leading) = &self.leading else { return };
         let expired: Vec<TxnId> = leading
             .deciding
             .iter()
-            .filter(|(_, d)| !d.proposed && (d.doomed || d.since < silent))
+            .filter(|(_, d)| !d.proposed && (d.doomed || late(d)))
             .map(|(txn, _)| *txn)
             .collect();
         for txn in expired {

@@ -46,6 +46,10 @@ pub struct Config {
     /// A client silent for this long loses its locks unless prepared (X4); a transaction whose
     /// coordinator heard nothing of it for this long is fenced (X9).
     pub txn_timeout_ms: u64,
+    /// A participant has prepared and the commit request, which the client sent at the same time,
+    /// has not come after this long: the client has died, or will be told to try again. Short,
+    /// for what is prepared blocks readers; a start after a crash finds such transactions.
+    pub commit_grace_ms: u64,
     /// How often a message to another group is repeated until it is answered (X10).
     pub resend_ms: u64,
     /// How long an outcome can be asked for (X9).
@@ -60,6 +64,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             txn_timeout_ms: 10_000,
+            commit_grace_ms: 400,
             resend_ms: 500,
             outcome_keep_ms: 300_000,
             retention_ms: 3_600_000,
