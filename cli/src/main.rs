@@ -20,6 +20,7 @@
 mod commands;
 mod data;
 mod exit;
+mod interrupt;
 mod output;
 mod shell;
 

@@ -52,7 +52,7 @@ pub async fn run(command: Command) -> Result<(), Exit> {
     let mut all = universe.status().await;
     universe.close();
     all.sort_by_key(|status| (status.group, status.node));
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     if arguments.json {
         for status in &all {
             writeln!(out, "{}", object(status))?;

@@ -2,6 +2,7 @@
 
 use crate::data::Data;
 use crate::exit::Exit;
+use crate::interrupt::ctrl_c;
 use crate::output::Format;
 use crate::shell::script::{Cutter, Piece};
 use crate::shell::{Next, Shell, Trouble, prompt};
@@ -189,7 +190,7 @@ async fn run_script(shell: &mut Shell, mut script: Script) -> Result<Next, Exit>
     loop {
         let line = tokio::select! {
             line = script.lines.recv() => line,
-            _ = tokio::signal::ctrl_c() => return Err(Exit::Interrupted(String::new())),
+            _ = ctrl_c() => return Err(Exit::Interrupted(String::new())),
         };
         let (pieces, is_end) = match line {
             Some(Ok(line)) => {

@@ -50,7 +50,7 @@ pub const PAGE_ROWS: usize = 1_000;
 
 /// Prints one result.
 pub struct Printer<'w> {
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
     format: Format,
     headings: Vec<Heading>,
     /// Rows of a table that are not aligned yet.
@@ -65,7 +65,11 @@ impl<'w> Printer<'w> {
     ///
     /// # Errors
     /// When nobody takes the output.
-    pub fn new(out: &'w mut dyn Write, format: Format, headings: Vec<Heading>) -> io::Result<Self> {
+    pub fn new(
+        out: &'w mut (dyn Write + Send),
+        format: Format,
+        headings: Vec<Heading>,
+    ) -> io::Result<Self> {
         if format == Format::Csv {
             csv::write_header(out, &headings)?;
         }

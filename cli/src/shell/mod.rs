@@ -8,16 +8,16 @@ pub mod prompt;
 pub mod script;
 mod variables;
 
+use crate::interrupt::ctrl_c;
 use crate::output::{Format, Heading, Printer};
 use clap::ValueEnum;
 use client::Database;
-use futures::FutureExt;
 use script::Piece;
 use sql::{Position, ResultSet, Session, SqlError, timestamp_text};
-use std::io::{self, IsTerminal, Write};
-use std::panic::AssertUnwindSafe;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use variables::Variables;
 
 /// What the commands of the shell are.
@@ -128,87 +128,35 @@ impl Shell {
         }
     }
 
-    /// Runs a statement; Ctrl-C stops it and a panic in it costs only the session.
+    /// Runs a statement as a task of its own: Ctrl-C must be heard while a query computes, and a
+    /// panic in it costs only the session. A session that is dropped rolls its transaction back.
     async fn statement(&mut self, sql: &str) -> Result<(), Trouble> {
-        let was_in_transaction = self.in_transaction();
-        let work = AssertUnwindSafe(self.execute(sql)).catch_unwind();
+        let session = std::mem::replace(&mut self.session, self.database.session());
+        let was_in_transaction = session.in_transaction();
+        let mut work = tokio::spawn(execute(session, sql.to_owned(), self.format, self.is_watched));
         let ended = tokio::select! {
-            ended = work => ended,
-            _ = tokio::signal::ctrl_c() => {
-                // What the statement had half done is gone with its transaction.
+            ended = &mut work => ended,
+            () = ctrl_c() => {
+                work.abort();
+                stopped(work).await;
                 if was_in_transaction {
-                    eprintln!("meridian: the statement was stopped; its transaction is rolled back");
-                }
-                if was_in_transaction {
-                    self.roll_back().await;
+                    eprintln!("meridian: the transaction of the stopped statement is rolled back");
                 }
                 return Err(Trouble::Interrupted);
             }
         };
-        match ended {
-            Ok(result) => result,
-            // The panic has printed its own message.
-            Err(_) => {
-                self.session = self.database.session();
-                Err(Trouble::command(
-                    "a bug of ours stopped the statement (see above); this is a new session, and \
-                     an open transaction is lost",
-                ))
-            }
+        // The panic has printed its own message.
+        let Ok((session, result)) = ended else {
+            return Err(Trouble::command(
+                "a bug of ours stopped the statement (see above); this is a new session, and an \
+                 open transaction is lost",
+            ));
+        };
+        self.session = session;
+        if let Some(cell) = result? {
+            self.first_cell = cell;
         }
-    }
-
-    async fn execute(&mut self, sql: &str) -> Result<(), Trouble> {
-        let began = Instant::now();
-        let failed = |error: SqlError| Trouble::statement(&error, sql);
-        let mut result = self.session.execute(sql).await.map_err(failed)?;
-        let mut out = io::stdout().lock();
-        let mut rows = None;
-        if !result.columns.is_empty() {
-            let columns = result.columns.iter();
-            let headings = columns.map(|column| Heading::new(&column.name, column.data_type));
-            let headings: Vec<Heading> = headings.collect();
-            let mut printer = Printer::new(&mut out, self.format, headings)?;
-            let mut first_cell = None;
-            while let Some(batch) = result.next_batch().await.map_err(failed)? {
-                for row in batch {
-                    if first_cell.is_none() {
-                        first_cell = row.first().map(ToString::to_string);
-                    }
-                    printer.row(row)?;
-                }
-            }
-            rows = Some(printer.end()?);
-            self.first_cell = first_cell;
-        }
-        self.remark(&mut out, rows, began.elapsed(), &result)?;
         Ok(())
-    }
-
-    /// What is said below a result: of changes how many rows, to people also the rest.
-    fn remark(
-        &self,
-        out: &mut dyn Write,
-        rows: Option<u64>,
-        took: Duration,
-        result: &ResultSet,
-    ) -> io::Result<()> {
-        let affected = result.affected.map(|count| format!("{} affected", plural(count, "row")));
-        let returned = rows.map(|count| plural(count, "row"));
-        if self.is_watched {
-            let what = affected.or(returned).unwrap_or_else(|| result.tag.to_string());
-            let at = result.receipt.as_ref().map(|receipt| timestamp_text(receipt.timestamp));
-            let at = at.map_or(String::new(), |at| format!(", committed at {at}"));
-            writeln!(out, "({what}, {}{at})\n", milliseconds(took))?;
-        } else if self.format == Format::Table {
-            if rows.is_some() {
-                writeln!(out)?;
-            }
-            if let Some(affected) = affected {
-                writeln!(out, "{affected}")?;
-            }
-        }
-        out.flush()
     }
 
     async fn command(&mut self, text: &str) -> Result<Next, Trouble> {
@@ -242,6 +190,86 @@ impl Shell {
         }
         Ok(Next::Continue)
     }
+}
+
+/// Waits for a statement to notice that it is stopped. One that computes without a pause may take
+/// long; the person who cannot wait ends the program, which loses nothing that was acknowledged.
+async fn stopped(work: JoinHandle<impl Sized>) {
+    eprintln!("stopping; Ctrl-C again ends the program at once");
+    tokio::select! {
+        _ = work => {}
+        () = ctrl_c() => std::process::exit(130),
+    }
+}
+
+/// Runs a statement and prints what comes of it. The answer has the first cell of its rows, when it
+/// has rows.
+async fn execute(
+    mut session: Session,
+    sql: String,
+    format: Format,
+    is_watched: bool,
+) -> (Session, Result<Option<Option<String>>, Trouble>) {
+    let result = print_result(&mut session, &sql, format, is_watched).await;
+    (session, result)
+}
+
+async fn print_result(
+    session: &mut Session,
+    sql: &str,
+    format: Format,
+    is_watched: bool,
+) -> Result<Option<Option<String>>, Trouble> {
+    let began = Instant::now();
+    let failed = |error: SqlError| Trouble::statement(&error, sql);
+    let mut result = session.execute(sql).await.map_err(failed)?;
+    let mut out = BufWriter::new(io::stdout());
+    let mut printed = None;
+    if !result.columns.is_empty() {
+        let columns = result.columns.iter();
+        let headings = columns.map(|column| Heading::new(&column.name, column.data_type));
+        let mut printer = Printer::new(&mut out, format, headings.collect())?;
+        let mut first_cell = None;
+        while let Some(batch) = result.next_batch().await.map_err(failed)? {
+            for row in batch {
+                if first_cell.is_none() {
+                    first_cell = row.first().map(ToString::to_string);
+                }
+                printer.row(row)?;
+            }
+        }
+        printed = Some((printer.end()?, first_cell));
+    }
+    let (rows, first_cell) = printed.unzip();
+    remark(&mut out, rows, began.elapsed(), &result, format, is_watched)?;
+    Ok(first_cell)
+}
+
+/// What is said below a result: of changes how many rows, to people also the rest.
+fn remark(
+    out: &mut dyn Write,
+    rows: Option<u64>,
+    took: Duration,
+    result: &ResultSet,
+    format: Format,
+    is_watched: bool,
+) -> io::Result<()> {
+    let affected = result.affected.map(|count| format!("{} affected", plural(count, "row")));
+    let returned = rows.map(|count| plural(count, "row"));
+    if is_watched {
+        let what = affected.or(returned).unwrap_or_else(|| result.tag.to_string());
+        let at = result.receipt.as_ref().map(|receipt| timestamp_text(receipt.timestamp));
+        let at = at.map_or(String::new(), |at| format!(", committed at {at}"));
+        writeln!(out, "({what}, {}{at})\n", milliseconds(took))?;
+    } else if format == Format::Table {
+        if rows.is_some() {
+            writeln!(out)?;
+        }
+        if let Some(affected) = affected {
+            writeln!(out, "{affected}")?;
+        }
+    }
+    out.flush()
 }
 
 /// `1 row`, `2 rows`.

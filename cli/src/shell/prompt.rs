@@ -3,6 +3,7 @@
 use super::script::Cutter;
 use super::{COMMANDS, Next, Shell, Trouble};
 use crate::exit::Exit;
+use crate::interrupt;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use std::env;
@@ -17,6 +18,7 @@ const WELCOME: &str =
 /// # Errors
 /// When the terminal cannot be read or written any more.
 pub async fn run(shell: &mut Shell) -> Result<(), Exit> {
+    interrupt::take_over();
     let mut editor = DefaultEditor::new().map_err(Exit::failed)?;
     // Without a place for it, the history lasts as long as the prompt.
     let history = history_file();
@@ -42,7 +44,7 @@ async fn converse(shell: &mut Shell, editor: &mut DefaultEditor) -> Result<(), E
         };
         let line = match tokio::task::block_in_place(|| editor.readline(prompt)) {
             Ok(line) => line,
-            Err(ReadlineError::Interrupted) => {
+            Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {
                 cutter.forget();
                 entry.clear();
                 continue;

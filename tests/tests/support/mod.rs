@@ -182,6 +182,16 @@ impl Process {
         self.child.stdin.take()
     }
 
+    /// Ctrl-C, then what it still prints and the code it ends with.
+    pub fn interrupt(mut self) -> (Vec<String>, Option<i32>) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "it can be signalled");
+        let lines: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        let status = self.child.wait().expect("it is ours to wait for");
+        (lines, status.code())
+    }
+
     /// `kill -9`, and what it had still printed.
     pub fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("it can be killed");

@@ -12,6 +12,7 @@ mod file;
 
 use crate::data::Data;
 use crate::exit::Exit;
+use crate::interrupt;
 use clap::Args;
 use client::Database;
 use file::{CsvFile, Progress, Target};
@@ -177,7 +178,7 @@ async fn write_all(
     let mut under_way = FuturesOrdered::new();
     let mut ended: Option<Ended> = None;
     let mut tick = tokio::time::interval(REPORT_EVERY);
-    let ctrl_c = tokio::signal::ctrl_c();
+    let ctrl_c = interrupt::ctrl_c();
     tokio::pin!(ctrl_c);
     loop {
         if ended.is_some() && under_way.is_empty() {
