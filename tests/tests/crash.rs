@@ -15,8 +15,8 @@ fn universe(replicas: u32) -> Universe {
 
 /// Rows of the import that the last line of its report counts.
 fn reported(lines: &[String]) -> u64 {
-    let numbers = lines.iter().filter_map(|line| line.strip_prefix("committed "));
-    numbers.last().map_or(0, |number| number.parse().expect("a number"))
+    let mut numbers = lines.iter().filter_map(|line| line.strip_prefix("committed "));
+    numbers.next_back().map_or(0, |number| number.parse().expect("a number"))
 }
 
 /// An import, killed after so many reports; what it had reported in all.
