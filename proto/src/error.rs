@@ -46,6 +46,14 @@ pub enum Error {
         /// What could be asked.
         horizon: Timestamp,
     },
+    /// The timestamp has not come yet (R5).
+    #[error("read timestamp {at} lies in the future (now is {now})")]
+    TimestampInFuture {
+        /// What was asked.
+        at: Timestamp,
+        /// `now().latest` where it was judged.
+        now: Timestamp,
+    },
     /// The state does not allow it; retrying does not help.
     #[error("{0}")]
     FailedPrecondition(String),

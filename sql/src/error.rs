@@ -169,9 +169,14 @@ impl From<proto::Error> for SqlError {
                 ),
             ),
             E::FailedPrecondition(_) => SqlError::new(ErrorKind::TransactionState, message),
-            E::InvalidArgument(text) if text.contains("future") => {
-                SqlError::new(ErrorKind::FutureTimestamp, message)
-            }
+            E::TimestampInFuture { at, now } => SqlError::new(
+                ErrorKind::FutureTimestamp,
+                format!(
+                    "read timestamp {} lies in the future (now is {})",
+                    crate::value::timestamp_text(at),
+                    crate::value::timestamp_text(now)
+                ),
+            ),
             E::InvalidArgument(_) => SqlError::new(ErrorKind::Limit, message),
             E::NotLeader { .. }
             | E::StaleBallot { .. }

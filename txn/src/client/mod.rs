@@ -181,7 +181,7 @@ impl Client {
     /// A read-only transaction: one timestamp, no locks (R3, R4).
     ///
     /// # Errors
-    /// `InvalidArgument` for a timestamp in the future, `SnapshotTooOld` below the horizon (R5).
+    /// `TimestampInFuture`, `SnapshotTooOld` below the horizon (R5).
     pub fn snapshot(&self, bound: TimestampBound) -> Result<Snapshot, Error> {
         Snapshot::choose(self.inner.clone(), bound)
     }

@@ -44,10 +44,7 @@ impl Snapshot {
             TimestampBound::MinReadTimestamp(at) => now.earliest().max(at),
         };
         if at > now.latest() {
-            return Err(Error::InvalidArgument(format!(
-                "read timestamp {at} lies in the future (now is {})",
-                now.latest()
-            )));
+            return Err(Error::TimestampInFuture { at, now: now.latest() });
         }
         if at < horizon {
             return Err(Error::SnapshotTooOld { at, horizon });

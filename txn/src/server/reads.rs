@@ -128,9 +128,8 @@ impl Manager {
         if at < horizon {
             out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));
         } else if at > now.latest().plus_micros(FUTURE_US_MAX) {
-            let message =
-                format!("read timestamp {at} lies in the future (now is {})", now.latest());
-            out.reply.push((id, Err(Error::InvalidArgument(message))));
+            let error = Error::TimestampInFuture { at, now: now.latest() };
+            out.reply.push((id, Err(error)));
         } else {
             leading.reads.push(PendingRead { id, at, what, deadline });
             self.serve_reads(now, out);
@@ -139,12 +138,17 @@ impl Manager {
 
     /// Starts the reads whose timestamp is safe by now (R1).
     pub(super) fn serve_reads(&mut self, now: Interval, out: &mut Effects) {
+        let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
         let Some(leading) = &mut self.leading else { return };
         if leading.reads.is_empty() {
             return;
         }
         for read in std::mem::take(&mut leading.reads) {
-            if self.safe(now, &read) {
+            if read.at < horizon {
+                // It has waited for so long that what it wants may be collected by now.
+                let error = Error::SnapshotTooOld { at: read.at, horizon };
+                out.reply.push((read.id, Err(error)));
+            } else if self.safe(now, &read) {
                 let ballot = self.serving().unwrap_or_default();
                 let PendingRead { id, at, what, .. } = read;
                 out.read.push(ReadJob { id, txn: None, ballot, at, what });
