@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What is replicated ([`Replicated`]) is on every replica and survives; what only a leader has
-//! ([`Leading`]: locks, timestamps handed out, requests under way) is made anew by each leader
+//! (`Leading`: locks, timestamps handed out, requests under way) is made anew by each leader
 //! from the replicated part, before it serves (X10).
 
 mod apply;
