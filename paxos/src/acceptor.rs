@@ -80,6 +80,7 @@ impl Acceptor {
             self.hard.vote_until = self.granted.plus_micros(self.lease_us / 2);
             out.writes.push(Write::HardState(self.hard));
         }
+        assert!(self.granted <= self.hard.vote_until, "L1: a grant beyond what the disk covers");
     }
 
     /// Accepts values under the promised ballot, from `first` on, which must not leave a gap.

@@ -192,14 +192,14 @@ impl Replica {
 
     /// The next value to apply: chosen, in slot order, and on this replica's own disk, so that
     /// what is applied never runs ahead of the log after a crash.
-    pub fn next_to_apply(&self) -> Option<(Slot, Ballot, Bytes)> {
+    pub fn next_to_apply(&self) -> Option<(Slot, Bytes)> {
         let slot = self.applied.next();
         if slot > self.chosen || slot > self.acceptor.durable {
             return None;
         }
         let entry =
             self.acceptor.log.get(slot).expect("chosen entries are in the log until applied");
-        Some((slot, entry.ballot, entry.payload.clone()))
+        Some((slot, entry.payload.clone()))
     }
 
     /// The ballot this replica leads under, lease or not.

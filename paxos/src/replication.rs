@@ -123,7 +123,6 @@ impl Replica {
     pub(crate) fn send_accepts(&mut self, now: Interval, out: &mut Output) {
         let Role::Leader(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.latest().plus_micros(self.config.heartbeat_ms * 1_000);
-        let Role::Leader(leading) = &self.role else { return };
         let peers: Vec<NodeId> = leading.peers.keys().copied().collect();
         for peer in peers {
             self.send_accept(now, peer, out);

@@ -71,7 +71,7 @@ impl Cluster {
             self.put_out(to, out);
         }
         for replica in self.replicas.values_mut() {
-            while let Some((slot, _, _)) = replica.next_to_apply() {
+            while let Some((slot, _)) = replica.next_to_apply() {
                 replica.applied(slot);
             }
         }

@@ -266,7 +266,7 @@ impl Group {
         if let Some(head) = self.head.take() {
             return Some(head);
         }
-        let (slot, _, payload) = self.replica.next_to_apply()?;
+        let (slot, payload) = self.replica.next_to_apply()?;
         if payload.is_empty() {
             return Some((slot, Command::Noop));
         }

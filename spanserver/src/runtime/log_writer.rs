@@ -3,12 +3,12 @@
 
 use super::node::Shared;
 use super::shard::ShardEvent;
-use super::{EndOnPanic, fatal};
+use super::{fatal, spawn};
 use crate::storage::{Durability, Engine, WriteOp};
 use crate::{Event, Persist};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often the engine is told what history may go; also the slack kept beyond the retention.
@@ -27,11 +27,7 @@ pub(super) fn start(
     jobs: Receiver<Job>,
 ) -> JoinHandle<()> {
     let name = format!("{}-log", shared.node);
-    let thread = thread::Builder::new().name(name).spawn(move || {
-        let _end = EndOnPanic;
-        run(&shared, engine.as_ref(), retention, &jobs);
-    });
-    thread.expect("the system starts threads")
+    spawn(name, move || run(&shared, engine.as_ref(), retention, &jobs))
 }
 
 fn run(shared: &Shared, engine: &dyn Engine, retention: Duration, jobs: &Receiver<Job>) {

@@ -26,6 +26,7 @@ pub use reader::{PAGE_BYTES_MAX, execute};
 use crate::storage::StorageError;
 use proto::Error;
 use proto::request::Reply;
+use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 
 /// Requests of clients that one node works on at a time; one more is told to come back.
@@ -35,6 +36,15 @@ pub const EXIT_DISK: i32 = 74;
 
 /// Where the answer to a request goes.
 pub(crate) type Responder = oneshot::Sender<Result<Reply, Error>>;
+
+/// Starts a thread of a server.
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let guarded = move || {
+        let _end = EndOnPanic;
+        body();
+    };
+    thread::Builder::new().name(name).spawn(guarded).expect("the system starts threads")
+}
 
 /// A thread of a server that panics takes the process with it: an assertion of the protocol has
 /// failed, and a server without one of its threads would be half alive.

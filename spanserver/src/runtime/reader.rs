@@ -2,14 +2,14 @@
 
 use super::node::Shared;
 use super::shard::ShardEvent;
-use super::{EndOnPanic, fatal};
+use super::{fatal, spawn};
 use crate::Event;
 use crate::storage::{Engine, StorageError};
 use crossbeam::channel::Receiver;
 use proto::GroupId;
 use proto::request::ReadSet;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use txn::server::{ReadJob, ReadResult};
 
 /// Bytes of rows in one page: bounds what a reader and a client hold at a time.
@@ -27,14 +27,12 @@ pub(super) fn start(
     jobs: Receiver<Job>,
 ) -> JoinHandle<()> {
     let name = format!("{}-reader", shared.node);
-    let body = move || {
-        let _end = EndOnPanic;
+    spawn(name, move || {
         while let Ok(Job::Read { group, job }) = jobs.recv() {
             let done = run(engine.as_ref(), group, job);
             let _ = shared.inbox(group).send(ShardEvent::Core(done));
         }
-    };
-    thread::Builder::new().name(name).spawn(body).expect("the system starts threads")
+    })
 }
 
 /// Runs a read; an engine that cannot read ends the process like one that cannot write.

@@ -1,7 +1,7 @@
 //! A thread that steps a set of groups.
 
 use super::node::Shared;
-use super::{EndOnPanic, Responder, fatal, log_writer, reader};
+use super::{Responder, fatal, log_writer, reader, spawn};
 use crate::server::Output;
 use crate::storage::{Durability, Engine};
 use crate::{Event, Server};
@@ -11,7 +11,7 @@ use proto::request::{ReadSet, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use truetime::{Interval, Timestamp};
 use txn::server::RequestId;
@@ -67,11 +67,7 @@ impl Shard {
             wake_after: Timestamp::MIN,
             deferred: Vec::new(),
         };
-        let thread = thread::Builder::new().name(name).spawn(move || {
-            let _end = EndOnPanic;
-            shard.run();
-        });
-        thread.expect("the system starts threads")
+        spawn(name, move || shard.run())
     }
 
     fn run(&mut self) {
