@@ -2,7 +2,7 @@
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::lease_disjoint::Leases;
-use crate::checkers::{truetime_contains, visibility};
+use crate::checkers::{receipt, truetime_contains, visibility};
 use crate::executor::{Answer, ClientPort, Executor, Wishes};
 use crate::history::Violation;
 use crate::network::Network;
@@ -10,7 +10,7 @@ use crate::options::Options;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use proto::request::{Reply, Request};
+use proto::request::{Reply, ReplyBody, Request};
 use proto::{Error, GroupId, NodeId, Slot};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -376,6 +376,9 @@ impl World {
             self.schedule(delay, Action::Read { node, life, group, job });
         }
         for (id, answer) in out.reply {
+            if let Ok(Reply { body: ReplyBody::Committed(given), .. }) = &answer {
+                receipt::check(given)?;
+            }
             for delay in self.network.carry(&self.options, None) {
                 self.schedule(delay, Action::Reply { id, answer: answer.clone() });
             }
