@@ -126,6 +126,12 @@ impl Universe {
         let folders = (1..=description.replicas).map(|node| folder.node(node)).collect();
         let engines = open_engines(folders)?;
         if existing.is_none() {
+            // Once, before the folder counts as a universe: a server that loses its disk later does
+            // not come back as if it had voted for nobody (P9).
+            let voters: Vec<NodeId> = (1..=description.replicas).map(NodeId).collect();
+            for engine in &engines {
+                spanserver::found(engine, (0..=description.groups).map(GroupId), &voters)?;
+            }
             folder.describe(&description)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(Local::default());
@@ -210,8 +216,7 @@ fn start_nodes(
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Arc<Node>>, OpenError> {
     let voters: Vec<NodeId> = (1..=description.replicas).map(NodeId).collect();
-    let mut settings = Settings::new(voters.clone());
-    settings.seed = rand::random();
+    let mut settings = Settings { seed: rand::random(), ..Settings::default() };
     settings.txn.retention_ms = description.retention_s * 1_000;
     settings.validate(Local::EPSILON_US_DEFAULT).map_err(OpenError::Invalid)?;
     let alone = description.replicas == 1;

@@ -1,44 +1,56 @@
 //! The voter: promises, accepted entries, timed votes. The part of a replica that is always there.
 
+use crate::ballot::Position;
+use crate::lease::TimedVote;
 use crate::log::Log;
-use crate::message::{Entry, Output, Write};
-use bytes::Bytes;
+use crate::message::{Entry, Output, Payload, Write};
+use proto::plant::{Plant, planted};
 use proto::{Ballot, Slot};
 use serde::{Deserialize, Serialize};
 use truetime::{Interval, Timestamp};
 
 /// What a voter must remember across restarts besides its log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The highest ballot promised.
     pub promised: Ballot,
-    /// The ballot under which entries were accepted last. The log is a prefix of the log of that
-    /// ballot's leader.
-    pub accepted: Ballot,
     /// The ballot that holds the timed vote.
     pub vote: Ballot,
     /// No vote given before a restart runs beyond this (L1); runs ahead of what was granted.
     pub vote_until: Timestamp,
+    /// The disk has damaged entries that this replica once accepted; see [`Repair`].
+    pub repair: Option<Repair>,
+}
+
+/// A replica whose log was damaged on disk has forgotten something it said. Until its log is whole
+/// again it promises nothing, so that no promise quorum counts on its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Repair {
+    /// The log is known good before this slot. What stands behind stays on disk until a leader
+    /// has sent it again: it is not used, and not thrown away.
+    pub from: Slot,
+    /// The last slot that was on disk: nothing beyond was ever accepted.
+    pub until: Slot,
+    /// What was promised then: a log that has an entry of a newer ballot needs no more.
+    pub promised: Ballot,
 }
 
 /// Invariants:
 /// 1. `promised` never falls; nothing is accepted below it (P1).
-/// 2. `granted ≤ hard.vote_until`: what is granted is covered on disk before it is said (L1).
-/// 3. Slots up to `held` are chosen or accepted under `promised`.
-/// 4. The log is a prefix of the log that the leader of `hard.accepted` had, and holds everything
-///    that was chosen under lower ballots. So among a promise quorum, the longest log of the
-///    highest accepted ballot holds every value that may be chosen (P3). This is why a new
-///    leader's recovered entries are taken whole or not at all, and the old tail after them cut.
-#[derive(Debug)]
+/// 2. `vote.granted ≤ hard.vote_until`: what is granted is covered on disk before it is said (L1).
+/// 3. Up to `held`, the log equals that of the leader of `promised`, or is chosen.
+/// 4. The log is a prefix of the log that the leader of its last entry's ballot had. So among a
+///    promise quorum, the log whose last position is highest holds every value that may be chosen,
+///    and only its like is promised anything (P3, P8).
+#[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
     pub hard: HardState,
+    pub vote: TimedVote,
     pub log: Log,
-    /// The end of the vote that was really granted; after a restart, the bound on disk.
-    granted: Timestamp,
     /// See invariant 3.
     pub held: Slot,
-    /// How often accepted entries were overwritten.
-    pub rewrites: u64,
+    /// How often entries were cut off, or replaced by a snapshot.
+    pub cuts: u64,
     /// Log positions up to this one are on disk.
     pub durable: Slot,
     lease_us: u64,
@@ -46,20 +58,23 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub fn new(hard: HardState, log: Log, chosen: Slot, lease_us: u64) -> Acceptor {
-        let durable = log.last();
-        // Invariant 4: under the ballot accepted last, the whole log counts.
-        let held = if hard.accepted == hard.promised { durable } else { chosen };
-        Acceptor { granted: hard.vote_until, hard, log, held, rewrites: 0, durable, lease_us }
+        let durable = log.last_slot();
+        let vote = TimedVote { granted: hard.vote_until, released: Ballot::default() };
+        Acceptor { vote, hard, log, held: chosen, cuts: 0, durable, lease_us }
     }
 
-    /// When the vote in force has certainly expired, a `now` after this is free to promise.
-    pub fn granted(&self) -> Timestamp {
-        self.granted
-    }
-
-    /// Whether the voter may promise a new ballot: above the last, and no vote in force (L1).
-    pub fn may_promise(&self, now: Interval, ballot: Ballot) -> bool {
-        ballot > self.hard.promised && now.after(self.granted)
+    /// Whether the voter may promise a new ballot: above the last one, no vote in force that was
+    /// not handed on (L1, P10), a log at least as complete (P3, P8), and no memory lost.
+    pub fn may_promise(
+        &self,
+        now: Interval,
+        ballot: Ballot,
+        last: Position,
+        released: Option<Ballot>,
+    ) -> bool {
+        let free = now.after(self.vote.granted) || released == Some(self.hard.vote);
+        let complete = last >= self.log.last();
+        ballot > self.hard.promised && free && complete && self.hard.repair.is_none()
     }
 
     /// Raises the promise. What was held under the old ballot no longer counts under the new one.
@@ -72,73 +87,130 @@ impl Acceptor {
 
     /// Grants the timed vote to the promised ballot until `now().latest + lease` (L1).
     pub fn grant(&mut self, now: Interval, out: &mut Output) {
+        if self.hard.promised <= self.vote.released {
+            return; // its leader has given the lease up: a late message of it binds nobody
+        }
         let until = now.latest().plus_micros(self.lease_us);
-        self.granted = self.granted.max(until);
-        let covered = self.hard.vote == self.hard.promised && self.granted <= self.hard.vote_until;
+        self.vote.granted = self.vote.granted.max(until);
+        if planted(Plant::LeaseVoteUnsynced) {
+            return;
+        }
+        let covered =
+            self.hard.vote == self.hard.promised && self.vote.granted <= self.hard.vote_until;
         if !covered {
             self.hard.vote = self.hard.promised;
-            self.hard.vote_until = self.granted.plus_micros(self.lease_us / 2);
+            // Ahead of what is granted, so that an idle group does not write at each heartbeat.
+            self.hard.vote_until = self.vote.granted.plus_micros(self.lease_us / 2);
             out.writes.push(Write::HardState(self.hard));
         }
-        assert!(self.granted <= self.hard.vote_until, "L1: a grant beyond what the disk covers");
+        assert!(self.vote.granted <= self.hard.vote_until, "L1: a grant the disk does not cover");
     }
 
-    /// Accepts values under the promised ballot, from `first` on, which must not leave a gap.
+    /// Takes the entries that follow `prev` in the leader's log.
     ///
-    /// Before the first acceptance under a ballot, chosen values may come in any portions; the
-    /// rest only together, up to `opening` at least (invariant 4).
+    /// # Errors
+    /// `prev` is not in this log: the position up to which the logs may agree (P6).
     pub fn accept(
         &mut self,
-        first: Slot,
-        payloads: Vec<Bytes>,
-        (chosen, opening): (Slot, Slot),
+        prev: Position,
+        entries: Vec<Entry>,
+        chosen: Slot,
         out: &mut Output,
-    ) {
-        assert!(first <= self.held.next(), "accept at {first} leaves a gap after {}", self.held);
-        let end = Slot(first.0 + payloads.len() as u64);
-        let joined = self.hard.accepted == self.hard.promised;
-        let joins = !joined && end > opening;
-        let mut slot = first;
-        for payload in payloads {
-            if slot > self.held && (joined || joins || slot <= chosen) {
-                self.put(slot, payload, out);
-                self.held = slot;
+    ) -> Result<(), Position> {
+        let base = self.log.base().slot;
+        // What is forgotten here was chosen: the leader's log has the same there.
+        let known = usize::try_from(base.0.saturating_sub(prev.slot.0)).unwrap_or(usize::MAX);
+        if known == 0 && self.log.ballot_at(prev.slot) != Some(prev.ballot) {
+            let before = prev.slot.prev().min(self.log.last_slot());
+            return Err(self.log.may_agree(before, prev.ballot).unwrap_or(self.log.base()));
+        }
+        let end = Slot(prev.slot.0 + entries.len() as u64);
+        let mut slot = Slot(prev.slot.0.max(base.0)).next();
+        for entry in entries.into_iter().skip(known) {
+            match self.log.ballot_at(slot) {
+                Some(ballot) if ballot == entry.ballot => {}
+                Some(_) => {
+                    assert!(slot > chosen, "P2: {slot} is chosen, the leader has another value");
+                    self.cut_tail(slot.prev(), out);
+                    self.put(entry, out);
+                }
+                None => {
+                    self.put(entry, out);
+                }
             }
             slot = slot.next();
         }
-        if joins {
-            self.hard.accepted = self.hard.promised;
-            out.writes.push(Write::HardState(self.hard));
-            self.cut_tail(self.held, out);
-        }
+        self.held = self.held.max(end);
+        self.check_repaired(out);
+        Ok(())
     }
 
-    fn put(&mut self, slot: Slot, payload: Bytes, out: &mut Output) {
-        if let Some(old) = self.log.get(slot)
-            && old.payload != payload
-        {
-            // What followed another value under an older ballot was not chosen either.
-            self.cut_tail(slot.prev(), out);
-        }
-        let entry = Entry { ballot: self.hard.promised, payload };
-        out.writes.push(Write::Entry { slot, entry: entry.clone() });
-        if self.log.put(slot, entry) {
-            self.rewrites += 1;
-            self.durable = self.durable.min(slot.prev());
-        }
+    /// Appends a value of the own ballot.
+    pub fn propose(&mut self, payload: Payload, out: &mut Output) -> Slot {
+        let slot = self.put(Entry { ballot: self.hard.promised, payload }, out);
+        self.held = slot;
+        slot
+    }
+
+    fn put(&mut self, entry: Entry, out: &mut Output) -> Slot {
+        let slot = self.log.append(entry.clone());
+        out.writes.push(Write::Entry { slot, entry });
+        slot
     }
 
     fn cut_tail(&mut self, after: Slot, out: &mut Output) {
-        if self.log.cut_tail(after) {
-            out.writes.push(Write::CutTail { after });
-            self.rewrites += 1;
-            self.durable = self.durable.min(after);
-        }
+        self.log.cut_tail(after);
+        out.writes.push(Write::CutTail { after });
+        self.cuts += 1;
+        self.durable = self.durable.min(after);
     }
 
-    /// The disk has answered for the log as it was at `last`, `rewrites`.
-    pub fn disk_answered(&mut self, rewrites: u64, last: Slot) {
-        if rewrites == self.rewrites {
+    /// The disk has damaged entries. Nothing is cut off; nothing is promised.
+    pub fn damaged(&mut self, until: Slot) {
+        let from = self.log.last_slot().next();
+        let (until, promised) = match self.hard.repair {
+            Some(repair) => (until.max(repair.until), repair.promised),
+            None => (until, self.hard.promised),
+        };
+        self.hard.repair = Some(Repair { from, until, promised });
+    }
+
+    /// Whole again: all that was accepted has been sent once more, or a newer leader, whose log
+    /// holds everything that was chosen, has put an entry of its own behind it.
+    fn check_repaired(&mut self, out: &mut Output) {
+        let Some(repair) = &mut self.hard.repair else { return };
+        let last = self.log.last();
+        if self.held == last.slot && (last.slot >= repair.until || last.ballot > repair.promised) {
+            self.hard.repair = None;
+            out.writes.push(Write::CutTail { after: last.slot });
+        } else if self.held >= repair.from {
+            repair.from = self.held.next();
+        } else {
+            return;
+        }
+        out.writes.push(Write::HardState(self.hard));
+    }
+
+    /// A snapshot replaces what is applied and, unless the log goes on from it, the log.
+    pub fn install(&mut self, base: crate::message::Base, out: &mut Output) {
+        let position = base.position;
+        let keep_log = self.log.ballot_at(position.slot) == Some(position.ballot);
+        out.writes.push(Write::Install { base: base.clone(), keep_log });
+        if keep_log {
+            self.log.truncate(position.slot);
+        } else {
+            self.log = Log::empty(base);
+        }
+        self.cuts += 1;
+        // Nothing is applied before the disk has taken the snapshot's place.
+        self.durable = position.slot;
+        self.held = self.held.max(position.slot);
+        self.check_repaired(out);
+    }
+
+    /// The disk has answered for the log as it was at `last`, after so many cuts.
+    pub fn disk_answered(&mut self, cuts: u64, last: Slot) {
+        if cuts == self.cuts {
             self.durable = self.durable.max(last);
         }
     }

@@ -1,50 +1,58 @@
 //! Phase 1: becoming the leader.
+//!
+//! ```text
+//!   follower ──vote expired──▶ canvassing ──a quorum is free──▶ candidate ──promised──▶ leader
+//!      ▲                           │ changes nothing                │                      │
+//!      └───────────────────────────┴── a leader speaks, or time ────┴── forsaken, deposed ─┘
+//! ```
 
-use crate::message::{Entry, Message, Output};
-use crate::quorum::majority;
+use crate::ballot::Position;
+use crate::lease::Lease;
+use crate::message::{Message, Output, Payload};
+use crate::proposer::Leading;
 use crate::replica::{Replica, Role};
-use crate::replication::Leading;
-use bytes::Bytes;
-use proto::{Ballot, NodeId, Slot};
+use proto::plant::{Plant, planted};
+use proto::{Ballot, NodeId, Seat};
 use std::collections::{BTreeMap, BTreeSet};
 use truetime::{Interval, Timestamp};
 
 /// A candidate's collected promises.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Candidacy {
     ballot: Ballot,
-    /// What was known chosen when the prepare was sent; promises speak of the slots after.
-    chosen: Slot,
     /// The instant before asking, by each voter that promised (L2).
     promised: BTreeMap<NodeId, Timestamp>,
-    /// The longest log of the highest accepted ballot among the promises: that ballot, the slot
-    /// of the first entry, the entries.
-    best: (Ballot, Slot, Vec<Entry>),
 }
 
 impl Replica {
     /// Asks everyone whether a campaign could succeed (P8).
     pub(crate) fn canvass(&mut self, now: Interval, out: &mut Output) {
-        let round = self.acceptor.hard.promised.round.max(self.highest_round) + 1;
-        let ballot = Ballot { round, node: self.config.node };
+        let ballot = self.next_ballot();
+        let last = self.acceptor.log.last();
         self.role = Role::Canvassing(ballot, BTreeSet::new());
         self.reset_election_timer(now);
-        for peer in self.peers() {
-            out.send.push((peer, Message::Canvass { ballot }));
+        for peer in self.voting_peers() {
+            out.send.push((peer, Message::Canvass { ballot, last }));
         }
         let promised = self.acceptor.hard.promised;
-        let free = self.acceptor.may_promise(now, ballot);
+        let free = self.acceptor.may_promise(now, ballot, last, None);
         self.on_canvassed(now, self.config.node, ballot, (free, promised), out);
+    }
+
+    fn next_ballot(&self) -> Ballot {
+        let round = self.acceptor.hard.promised.round.max(self.highest_round) + 1;
+        Ballot { round, node: self.config.node }
     }
 
     pub(crate) fn on_canvass(
         &mut self,
         now: Interval,
-        from: NodeId,
-        ballot: Ballot,
+        (from, seat): (NodeId, Seat),
+        (ballot, last): (Ballot, Position),
         out: &mut Output,
     ) {
-        let free = self.acceptor.may_promise(now, ballot);
+        self.tell_removed(from, seat, out);
+        let free = self.acceptor.may_promise(now, ballot, last, None);
         let promised = self.acceptor.hard.promised;
         out.send.push((from, Message::Canvassed { ballot, free, promised }));
     }
@@ -58,49 +66,46 @@ impl Replica {
         out: &mut Output,
     ) {
         self.highest_round = self.highest_round.max(promised.round);
-        let voters = self.config.voters.len();
         let Role::Canvassing(asked, yes) = &mut self.role else { return };
         if *asked != ballot || !free {
             return;
         }
         yes.insert(from);
-        if yes.contains(&self.config.node) && yes.len() >= majority(voters) {
-            self.campaign(now, out);
+        // Not without its own vote: it would have to promise as well.
+        let own = yes.contains(&self.config.node);
+        if own && self.acceptor.log.configuration().1.is_quorum(|node| yes.contains(&node)) {
+            self.campaign(now, None, out);
         }
     }
 
-    /// Asks everyone for a promise, itself included.
-    pub(crate) fn campaign(&mut self, now: Interval, out: &mut Output) {
-        let round = self.acceptor.hard.promised.round.max(self.highest_round) + 1;
-        self.highest_round = round;
-        let ballot = Ballot { round, node: self.config.node };
-        let chosen = self.chosen;
-        self.role = Role::Candidate(Candidacy {
-            ballot,
-            chosen,
-            promised: BTreeMap::new(),
-            best: (Ballot::default(), chosen.next(), Vec::new()),
-        });
+    /// Asks everyone for a promise, itself included. `released`: whose lease was handed to it.
+    pub(crate) fn campaign(&mut self, now: Interval, released: Option<Ballot>, out: &mut Output) {
+        let ballot = self.next_ballot();
+        let last = self.acceptor.log.last();
+        self.highest_round = ballot.round;
+        self.role = Role::Candidate(Candidacy { ballot, promised: BTreeMap::new() });
         let sent = now.earliest();
-        let prepare = Message::Prepare { ballot, chosen, sent };
+        let prepare = Message::Prepare { ballot, last, sent, released };
         // P1: after its own promise is on disk, or a restart could use the ballot once more.
-        for peer in self.peers() {
+        for peer in self.voting_peers() {
             out.send_after.push((peer, prepare.clone()));
         }
-        self.on_prepare(now, self.config.node, ballot, chosen, sent, out);
+        let me = (self.config.node, self.seat);
+        self.on_prepare(now, me, (ballot, last), sent, released, out);
         self.reset_election_timer(now);
     }
 
     pub(crate) fn on_prepare(
         &mut self,
         now: Interval,
-        from: NodeId,
-        ballot: Ballot,
-        chosen: Slot,
+        (from, seat): (NodeId, Seat),
+        (ballot, last): (Ballot, Position),
         sent: Timestamp,
+        released: Option<Ballot>,
         out: &mut Output,
     ) {
-        if !self.acceptor.may_promise(now, ballot) {
+        self.tell_removed(from, seat, out);
+        if !self.acceptor.may_promise(now, ballot, last, released) {
             let promised = self.acceptor.hard.promised;
             out.send.push((from, Message::Reject { ballot, promised }));
             return;
@@ -108,13 +113,17 @@ impl Replica {
         if from != self.config.node {
             self.follow(now, None);
         }
+        if let Some(released) = released {
+            self.acceptor.vote.release(released, self.acceptor.hard.vote);
+        }
         self.acceptor.promise(ballot, self.chosen, out);
         self.acceptor.grant(now, out);
         self.reset_election_timer(now);
-        let first = chosen.next().max(self.acceptor.log.first());
-        let entries = self.acceptor.log.from(first).map(|(_, entry)| entry.clone()).collect();
-        let accepted = self.acceptor.hard.accepted;
-        out.send_after.push((from, Message::Promise { ballot, sent, accepted, first, entries }));
+        let promise = Message::Promise { ballot, sent };
+        if planted(Plant::VoteUnsynced) {
+            return out.send.push((from, promise));
+        }
+        out.send_after.push((from, promise));
     }
 
     pub(crate) fn on_promise(
@@ -122,65 +131,43 @@ impl Replica {
         now: Interval,
         from: NodeId,
         (ballot, sent): (Ballot, Timestamp),
-        log: (Ballot, Slot, Vec<Entry>),
         out: &mut Output,
     ) {
-        let voters = self.config.voters.len();
         let Role::Candidate(candidacy) = &mut self.role else { return };
         if candidacy.ballot != ballot {
             return;
         }
         candidacy.promised.insert(from, sent);
-        // P3: compare by ballot, then by the last slot.
-        let rank = |log: &(Ballot, Slot, Vec<Entry>)| (log.0, log.1.0 + log.2.len() as u64);
-        if rank(&log) > rank(&candidacy.best) {
-            candidacy.best = log;
-        }
+        let promised = &candidacy.promised;
         // Its own promise comes from its own disk, like everyone's (P1), so a quorum with it
-        // knows that the promise below is durable.
-        let own = candidacy.promised.contains_key(&self.config.node);
-        if own && candidacy.promised.len() >= majority(voters) {
-            self.lead(now, out);
+        // knows that the ballot is durable here.
+        let own = promised.contains_key(&self.config.node);
+        let configuration = &self.acceptor.log.configuration().1;
+        if own && configuration.is_quorum(|node| promised.contains_key(&node)) {
+            let promised = promised.clone();
+            self.lead(now, ballot, promised, out);
         }
     }
 
-    /// A quorum has promised: re-propose what may be chosen, open the ballot with a no-op (P3).
-    fn lead(&mut self, now: Interval, out: &mut Output) {
-        let Role::Candidate(candidacy) = std::mem::replace(&mut self.role, Role::Follower) else {
-            unreachable!("only a candidate is elected");
-        };
-        assert_eq!(
-            candidacy.ballot, self.acceptor.hard.promised,
-            "P1: elected under {}",
-            candidacy.ballot
-        );
-        let (_, first, entries) = candidacy.best;
-        // What the best voter has truncated was applied everywhere, so the own log has it.
-        let start = candidacy.chosen.next();
-        let own = self.acceptor.log.from(start).take_while(|(slot, _)| *slot < first);
-        let mut payloads: Vec<Bytes> = own.map(|(_, entry)| entry.payload.clone()).collect();
-        let truncated = Slot(start.0 + payloads.len() as u64);
-        assert!(
-            truncated >= first,
-            "P3: {truncated} is missing here, the best voter begins at {first}"
-        );
-        payloads.extend(entries.into_iter().map(|entry| entry.payload));
-        let first = start;
-        payloads.push(Bytes::new());
-        let opening = Slot(first.0 + payloads.len() as u64 - 1);
+    /// A quorum has promised, none of whose logs is more complete: every value that may be chosen
+    /// is in this log (P3). It is proposed as it stands, and a no-op opens the ballot behind it.
+    fn lead(
+        &mut self,
+        now: Interval,
+        ballot: Ballot,
+        promised: BTreeMap<NodeId, Timestamp>,
+        out: &mut Output,
+    ) {
+        assert_eq!(ballot, self.acceptor.hard.promised, "P1: elected under another ballot");
         self.leader = Some(self.config.node);
+        self.acceptor.held = self.acceptor.log.last_slot();
         // L2: the lease begins when the quorum has answered.
-        self.role = Role::Leader(Leading::new(
-            candidacy.ballot,
-            now.latest(),
-            opening,
-            self.peers().map(|peer| (peer, candidacy.chosen.next())).collect(),
-            candidacy.promised,
-            self.acceptor.log.first().prev(),
-        ));
-        // `accept` leaves alone what is chosen here by now.
-        self.acceptor.accept(first, payloads, (self.chosen, opening), out);
-        self.own_accepted(now, out);
-        self.send_accepts(now, out);
+        let lease = Lease::new(now.latest(), promised, self.config.lease_ms * 1_000);
+        let opening = self.acceptor.held.next();
+        let truncate = self.acceptor.log.base().slot;
+        self.role = Role::Leader(Leading::new(ballot, lease, opening, truncate));
+        self.append(Payload::Noop, out);
+        self.meet_peers(now);
+        self.flush(now, out);
     }
 }

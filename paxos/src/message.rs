@@ -1,28 +1,94 @@
-//! What replicas say, and what a step puts out.
+//! What replicas say, and what a step puts out. `docs/messages.md` has the table.
 
 use crate::acceptor::HardState;
+use crate::ballot::Position;
+use crate::configuration::Configuration;
 use bytes::Bytes;
-use proto::{Ballot, NodeId, Slot};
+use proto::{Ballot, NodeId, Seat, Slot};
 use serde::{Deserialize, Serialize};
 use truetime::Timestamp;
 
-/// A value in the log. An empty payload is a no-op.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What stands in a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Payload {
+    /// Nothing; opens a ballot (P3).
+    Noop,
+    /// A command of the group, opaque to Paxos.
+    Command(Bytes),
+    /// The group's members from here on (P9).
+    Configuration(Configuration),
+}
+
+impl Payload {
+    /// About how many bytes it takes in a message; none for a no-op.
+    #[allow(clippy::len_without_is_empty)] // a size, not a collection
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::Noop => 0,
+            Payload::Command(bytes) => bytes.len(),
+            Payload::Configuration(c) => 24 * (c.members.len() + c.voters.len() + c.outgoing.len()),
+        }
+    }
+}
+
+/// A value in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
-    /// The ballot under which it was accepted last.
+    /// The ballot under which it was first proposed; whoever proposes it again keeps it.
     pub ballot: Ballot,
-    /// The value, opaque to Paxos.
-    pub payload: Bytes,
+    /// The value.
+    pub payload: Payload,
+}
+
+/// What a log that has forgotten its beginning knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Base {
+    /// The last entry forgotten.
+    pub position: Position,
+    /// Where the configuration in force at `position` was appended.
+    pub configured_at: Position,
+    /// That configuration.
+    pub configuration: Configuration,
+}
+
+/// Names a snapshot on its way: which leader's, and which of them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct SnapshotId {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Counts the leader's snapshots.
+    pub number: u64,
+}
+
+/// A part of a snapshot (P7).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// Which part; the first is 0.
+    pub index: u64,
+    /// What the snapshot holds: everything applied up to `base.position`, and the configuration.
+    pub base: Base,
+    /// The content, opaque to Paxos.
+    pub data: Bytes,
+    /// CRC-32 of `data`.
+    pub checksum: u32,
+    /// No part follows.
+    pub last: bool,
 }
 
 /// Between replicas of one group. Any may be lost, repeated, late or out of order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// To voters, before a campaign: would you promise this ballot? Changes nothing, so a replica
     /// that cannot win disturbs nobody (P8).
     Canvass {
         /// The ballot the sender would campaign with.
         ballot: Ballot,
+        /// Its last entry.
+        last: Position,
     },
     /// Answer to `Canvass`.
     Canvassed {
@@ -37,10 +103,12 @@ pub enum Message {
     Prepare {
         /// The candidate's ballot.
         ballot: Ballot,
-        /// What the candidate knows chosen; it wants to hear of everything after.
-        chosen: Slot,
+        /// Its last entry: only the log-complete is promised anything (P8).
+        last: Position,
         /// `now().earliest` at the candidate before it asked (L2).
         sent: Timestamp,
+        /// The ballot whose leader has handed its lease to this candidate (P10).
+        released: Option<Ballot>,
     },
     /// Voter to candidate, after its disk: promised and granted.
     Promise {
@@ -48,64 +116,106 @@ pub enum Message {
         ballot: Ballot,
         /// Echo of `Prepare::sent`.
         sent: Timestamp,
-        /// The ballot under which the voter accepted last: its log is a prefix of that leader's.
-        accepted: Ballot,
-        /// The slot of `entries[0]`.
-        first: Slot,
-        /// The voter's log from `first` on.
-        entries: Vec<Entry>,
     },
     /// Voter to sender: not under this ballot.
     Reject {
         /// The ballot that was refused.
         ballot: Ballot,
-        /// What the voter has promised; equal or lower when a lease vote is the reason.
+        /// What the voter has promised; equal or lower when a lease vote or the log is the reason.
         promised: Ballot,
     },
-    /// Leader to voters: accept these; also the heartbeat, when empty.
+    /// Leader to members: accept these; also the heartbeat, when empty.
     Accept {
         /// The leader's ballot.
         ballot: Ballot,
-        /// The slot of `payloads[0]`; with none, the slot that would follow.
-        first: Slot,
-        /// The values, in slot order.
-        payloads: Vec<Bytes>,
+        /// The entry before the first of `entries` in the leader's log.
+        prev: Position,
+        /// The entries, in slot order.
+        entries: Vec<Entry>,
         /// What the leader knows chosen.
         chosen: Slot,
-        /// The no-op that opens the ballot: a voter takes what was recovered up to it whole, or
-        /// not at all (P3).
-        opening: Slot,
-        /// Slots up to this one are applied everywhere and may leave the log.
+        /// Slots up to this one may leave the log once they are applied.
         truncate: Slot,
         /// `now().earliest` at the leader before it asked (L2).
         sent: Timestamp,
     },
-    /// Voter to leader, after its disk: everything up to `upto` is accepted under the ballot or
-    /// chosen, and the timed vote is renewed.
+    /// Member to leader, after its disk: its log equals the leader's up to `upto`, and the timed
+    /// vote is renewed.
     Accepted {
         /// The leader's ballot.
         ballot: Ballot,
         /// See above.
         upto: Slot,
-        /// What the voter has applied.
+        /// What the member has applied.
         applied: Slot,
         /// Echo of `Accept::sent`.
         sent: Timestamp,
     },
-    /// Voter to leader: something before `Accept::first` is missing here.
+    /// Member to leader: `Accept::prev` is not in this log. The timed vote is renewed all the same.
     Gap {
         /// The leader's ballot.
         ballot: Ballot,
-        /// Go on from this slot.
-        expect: Slot,
+        /// Echo of the slot of `Accept::prev`.
+        prev: Slot,
+        /// The logs may agree here, and agree nowhere behind it (P6).
+        hint: Position,
+        /// Echo of `Accept::sent`.
+        sent: Timestamp,
     },
-    /// A replica to itself, after its disk: the log is durable up to `last`, unless entries were
-    /// overwritten since (`rewrites` tells).
+    /// A replica to itself, after its disk: the log is durable up to `last`, unless it was cut
+    /// since (`cuts` tells).
     Durable {
-        /// How often accepted entries had been overwritten when this was said.
-        rewrites: u64,
+        /// How often the log had been cut when this was said.
+        cuts: u64,
         /// Last slot of the log then.
         last: Slot,
+    },
+    /// Leader to member: a part of a snapshot, for what follows is all the leader's log has (P6).
+    Chunk {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The part.
+        chunk: Chunk,
+    },
+    /// Member to leader, after its disk: go on with this part. When the last part is in its place,
+    /// an `Accepted` follows.
+    ChunkTaken {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Of which snapshot.
+        id: SnapshotId,
+        /// The next part wanted; 0 when nothing is known of the snapshot.
+        next: u64,
+    },
+    /// Leader to everyone: I have given up my lease; my votes are free (P10, L5).
+    Release {
+        /// The leader's ballot.
+        ballot: Ballot,
+    },
+    /// Leader to its successor: campaign now, my lease is yours (P10).
+    TimeoutNow {
+        /// The leader's ballot.
+        ballot: Ballot,
+    },
+    /// Leader to a node that is to become a member: which seat is yours? A replica that was
+    /// removed takes a new one (P9).
+    Greet {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Where the leader's configuration stands, which has no place for the receiver.
+        at: Position,
+    },
+    /// Answer to `Greet`, after its disk; the seat is the sender's.
+    Greeted {
+        /// Echo of `Greet::ballot`.
+        ballot: Ballot,
+    },
+    /// To a replica that does not belong to the group any more (P9).
+    Removed {
+        /// Which life of the replica.
+        seat: Seat,
+        /// Where the configuration without it stands; chosen.
+        at: Position,
     },
 }
 
@@ -121,16 +231,41 @@ pub enum Write {
         /// What.
         entry: Entry,
     },
-    /// Removes the entries up to a slot, included: they are applied everywhere.
-    Truncate {
-        /// The last slot removed.
-        upto: Slot,
-    },
+    /// Removes the entries up to `position`, included: they are applied here.
+    Truncate(Base),
     /// Removes the entries after a slot: they were never chosen.
     CutTail {
         /// The last slot that stays.
         after: Slot,
     },
+    /// The first part of a snapshot: forget what was staged before, keep this beside the tablet.
+    StageFirst(Bytes),
+    /// A further part.
+    StageMore(Bytes),
+    /// What is staged replaces the tablet and all that was applied; entries up to its position
+    /// leave the log, and with `keep_log` false all others too (P6: either state, whole).
+    Install {
+        /// What the snapshot holds.
+        base: Base,
+        /// Whether the entries behind its position stay.
+        keep_log: bool,
+    },
+    /// The replica does not belong to the group any more, and never will under this seat (P9).
+    Bury(Seat),
+    /// Everything of this replica is forgotten; it begins anew with this seat (P9).
+    Rebirth(Seat),
+}
+
+/// A part of a snapshot to be read from the tablet; the answer is
+/// [`Replica::chunk_read`](crate::Replica::chunk_read).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkWanted {
+    /// Which snapshot. One that is new here begins with what is applied now.
+    pub id: SnapshotId,
+    /// Which part.
+    pub index: u64,
+    /// The receiver keeps no tablet: no content is needed.
+    pub empty: bool,
 }
 
 /// What a step asks of the world.
@@ -143,4 +278,8 @@ pub struct Output {
     /// To send once `writes`, and all writes before them, are on disk (P1). A message to the
     /// replica itself is delivered like any other.
     pub send_after: Vec<(NodeId, Message)>,
+    /// Parts of snapshots to read.
+    pub read: Vec<ChunkWanted>,
+    /// Snapshots nobody needs any more.
+    pub forget: Vec<SnapshotId>,
 }

@@ -1,12 +1,14 @@
 //! One replica of a group: the voter, and whatever role it plays besides.
 
 use crate::acceptor::{Acceptor, HardState};
+use crate::ballot::Position;
+use crate::catch_up::Receiving;
+use crate::configuration::Configuration;
 use crate::election::Candidacy;
 use crate::log::Log;
-use crate::message::{Entry, Message, Output};
-use crate::replication::Leading;
-use bytes::Bytes;
-use proto::{Ballot, NodeId, Slot};
+use crate::message::{Base, Entry, Message, Output, Payload, Write};
+use crate::proposer::Leading;
+use proto::{Ballot, NodeId, Seat, Slot};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -17,16 +19,55 @@ use truetime::{Interval, Timestamp};
 pub struct Config {
     /// This node.
     pub node: NodeId,
-    /// All voters, this node among them, ascending.
-    pub voters: Vec<NodeId>,
     /// How long a timed vote runs (L1).
     pub lease_ms: u64,
     /// How often a leader that has nothing to say says so.
     pub heartbeat_ms: u64,
     /// A replica whose vote has expired waits a random time up to this before it campaigns.
     pub election_jitter_ms: u64,
-    /// Seed of that randomness.
+    /// Seed of that randomness, and of new seats: another one for each start of the process.
     pub seed: u64,
+    /// What bounds memory and messages.
+    pub limits: Limits,
+}
+
+/// Bounds of what a replica keeps and sends. Bytes are those of payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of entries in one message; a single entry may be larger.
+    pub message_bytes: usize,
+    /// Entries in one message.
+    pub message_slots: usize,
+    /// Entries sent to one member ahead of its answer.
+    pub ahead_slots: u64,
+    /// Bytes sent to one member ahead of its answer.
+    pub ahead_bytes: usize,
+    /// Entries that may wait to be chosen before new requests are turned away.
+    pub unchosen_slots: u64,
+    /// Bytes that may wait to be chosen before new requests are turned away.
+    pub unchosen_bytes: usize,
+    /// Entries a leader keeps for members it has not heard of for some leases.
+    pub log_slots: u64,
+    /// Bytes it keeps for them. At four times either, it keeps nothing for anybody.
+    pub log_bytes: usize,
+    /// Pause between the parts of a snapshot (P7), in microseconds.
+    pub chunk_us: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message_bytes: 1 << 20,
+            message_slots: 1_024,
+            ahead_slots: 8_192,
+            ahead_bytes: 8 << 20,
+            unchosen_slots: 65_536,
+            unchosen_bytes: 64 << 20,
+            log_slots: 100_000,
+            log_bytes: 32 << 20,
+            chunk_us: 5_000,
+        }
+    }
 }
 
 impl Config {
@@ -35,9 +76,6 @@ impl Config {
     /// # Errors
     /// Says which setting, and why.
     pub fn validate(&self, epsilon_us_worst: u64) -> Result<(), String> {
-        if !self.voters.contains(&self.node) {
-            return Err(format!("{} is not among the voters {:?}", self.node, self.voters));
-        }
         if self.lease_ms * 1_000 <= 2 * epsilon_us_worst {
             return Err(format!(
                 "lease of {} ms is not above twice the clock bound of {epsilon_us_worst} µs (L7)",
@@ -54,7 +92,26 @@ impl Config {
     }
 }
 
-#[derive(Debug)]
+/// What a replica's disk holds.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Which life of the node's replica this is.
+    pub seat: Seat,
+    /// It was removed from the group.
+    pub removed: bool,
+    /// Promises and votes.
+    pub hard: HardState,
+    /// What the log has forgotten.
+    pub base: Base,
+    /// The log, without holes, as far as it is undamaged.
+    pub entries: Vec<Entry>,
+    /// The last slot whose effect the tablet holds; everything up to it is chosen.
+    pub applied: Slot,
+    /// Entries behind `entries` are damaged: the last slot that is on the disk at all.
+    pub damaged_until: Option<Slot>,
+}
+
+#[derive(Clone, Debug)]
 pub(crate) enum Role {
     Follower,
     /// Asks whether a campaign could succeed (P8): who said yes.
@@ -64,9 +121,16 @@ pub(crate) enum Role {
 }
 
 /// A replica. See the [crate](crate) for the protocol.
-#[derive(Debug)]
+///
+/// Invariant ([`check`](Self::check)): `base ≤ applied ≤ chosen ≤ last`.
+#[derive(Clone, Debug)]
 pub struct Replica {
     pub(crate) config: Config,
+    pub(crate) seat: Seat,
+    /// Removed from the group for good, under this seat (P9).
+    pub(crate) removed: bool,
+    /// Leads, and the configuration it has applied has no place for it.
+    leaving: bool,
     pub(crate) acceptor: Acceptor,
     pub(crate) role: Role,
     /// Who was last heard leading.
@@ -76,40 +140,35 @@ pub struct Replica {
     /// The highest round seen anywhere, so that the next campaign goes above it.
     pub(crate) highest_round: u64,
     pub(crate) unflushed: bool,
-    election_at: Timestamp,
+    pub(crate) receiving: Option<Receiving>,
+    pub(crate) election_at: Timestamp,
     rng: SmallRng,
 }
 
 impl Replica {
-    /// A replica from what its disk holds; an empty disk makes a new one.
-    ///
-    /// `entries` are contiguous; `applied` is the last slot whose effect the tablet holds, and
-    /// everything up to it is known chosen.
+    /// A replica from what its disk holds.
     ///
     /// # Panics
-    /// When the log has a hole, or begins beyond what is applied: the disk lost entries, which is
-    /// not survivable by pretending.
-    pub fn recover(
-        config: Config,
-        hard: HardState,
-        entries: Vec<(Slot, Entry)>,
-        applied: Slot,
-    ) -> Replica {
-        let first = entries.first().map_or(applied.next(), |(slot, _)| *slot);
-        assert!(first <= applied.next(), "the log begins at {first}, applied is {applied}");
-        let mut log = Log::empty(first);
-        for (slot, entry) in entries {
-            assert_eq!(slot, log.last().next(), "the log has a hole");
-            log.put(slot, entry);
+    /// When the log ends before what is applied: the disk lost entries that it had synced, which
+    /// is not survivable by pretending.
+    pub fn recover(config: Config, stored: Stored) -> Replica {
+        let Stored { seat, removed, hard, base, entries, applied, damaged_until } = stored;
+        let mut log = Log::empty(base);
+        for entry in entries {
+            log.append(entry);
         }
-        assert!(
-            log.last() >= applied,
-            "P1: applied {applied} is beyond the log's end {}",
-            log.last()
-        );
+        let (base, last) = (log.base().slot, log.last_slot());
+        assert!(base <= applied, "P1: the log begins behind {base}, applied is {applied}");
+        assert!(last >= applied, "P1: applied {applied} is beyond the log's end {last}");
         let rng = SmallRng::seed_from_u64(config.seed);
-        let acceptor = Acceptor::new(hard, log, applied, config.lease_ms * 1_000);
+        let mut acceptor = Acceptor::new(hard, log, applied, config.lease_ms * 1_000);
+        if let Some(until) = damaged_until {
+            acceptor.damaged(until);
+        }
         Replica {
+            seat,
+            removed,
+            leaving: false,
             acceptor,
             role: Role::Follower,
             leader: None,
@@ -117,61 +176,94 @@ impl Replica {
             applied,
             highest_round: 0,
             unflushed: false,
+            receiving: None,
             election_at: Timestamp::MIN,
             config,
             rng,
         }
     }
 
-    /// A message from a peer, or from itself after its disk.
-    pub fn step(&mut self, now: Interval, from: NodeId, message: Message, out: &mut Output) {
-        if !self.config.voters.contains(&from) {
-            return;
-        }
+    /// A message from a peer, of which life of its replica; or from itself after its disk.
+    ///
+    /// Answers count for this replica's purposes only when they come from members (P9); questions
+    /// are answered whoever asks.
+    pub fn step(
+        &mut self,
+        now: Interval,
+        (from, seat): (NodeId, Seat),
+        message: Message,
+        out: &mut Output,
+    ) {
+        let own = from == self.config.node;
+        let counts = own || self.acceptor.log.configuration().1.has(from, seat);
         match message {
-            Message::Canvass { ballot } => self.on_canvass(now, from, ballot, out),
-            Message::Canvassed { ballot, free, promised } => {
+            Message::Canvass { ballot, last } => {
+                self.on_canvass(now, (from, seat), (ballot, last), out);
+            }
+            Message::Prepare { ballot, last, sent, released } => {
+                self.on_prepare(now, (from, seat), (ballot, last), sent, released, out);
+            }
+            Message::Accept { ballot, prev, entries, chosen, truncate, sent } => {
+                let positions = (chosen, truncate);
+                self.on_accept(now, from, (ballot, sent), (prev, entries), positions, out);
+            }
+            Message::Chunk { ballot, chunk } => self.on_chunk(now, from, ballot, chunk, out),
+            Message::Reject { ballot, promised } => self.on_reject(now, ballot, promised, out),
+            Message::Release { ballot } => self.on_release(ballot),
+            Message::TimeoutNow { ballot } => self.on_timeout_now(now, ballot, out),
+            Message::Greet { ballot, at } => self.on_greet(now, from, (ballot, at), out),
+            Message::Greeted { ballot } => self.on_greeted(now, from, seat, ballot, out),
+            Message::Removed { seat, at } => self.on_removed(now, seat, at, out),
+            Message::Durable { cuts, last } if own => self.acceptor.disk_answered(cuts, last),
+            Message::Canvassed { ballot, free, promised } if counts => {
                 self.on_canvassed(now, from, ballot, (free, promised), out);
             }
-            Message::Prepare { ballot, chosen, sent } => {
-                self.on_prepare(now, from, ballot, chosen, sent, out);
+            Message::Promise { ballot, sent } if counts => {
+                self.on_promise(now, from, (ballot, sent), out);
             }
-            Message::Promise { ballot, sent, accepted, first, entries } => {
-                self.on_promise(now, from, (ballot, sent), (accepted, first, entries), out);
-            }
-            Message::Reject { ballot, promised } => self.on_reject(now, ballot, promised),
-            Message::Accept { ballot, first, payloads, chosen, opening, truncate, sent } => {
-                let positions = (chosen, opening, truncate);
-                self.on_accept(now, from, (ballot, sent), (first, payloads), positions, out);
-            }
-            Message::Accepted { ballot, upto, applied, sent } => {
+            Message::Accepted { ballot, upto, applied, sent } if counts => {
                 self.on_accepted(now, from, (ballot, sent), (upto, applied), out);
             }
-            Message::Gap { ballot, expect } => self.on_gap(now, from, ballot, expect, out),
-            Message::Durable { rewrites, last } if from == self.config.node => {
-                self.acceptor.disk_answered(rewrites, last);
+            Message::Gap { ballot, prev, hint, sent } if counts => {
+                self.on_gap(now, from, (ballot, sent), (prev, hint), out);
             }
-            Message::Durable { .. } => {}
+            Message::ChunkTaken { ballot, id, next } if counts => {
+                self.on_chunk_taken(now, from, (ballot, id, next), out);
+            }
+            Message::Canvassed { .. }
+            | Message::Promise { .. }
+            | Message::Accepted { .. }
+            | Message::Gap { .. }
+            | Message::ChunkTaken { .. }
+            | Message::Durable { .. } => {}
         }
     }
 
     /// Time has come. Call at [`wake_at`](Self::wake_at) or any time.
     pub fn tick(&mut self, now: Interval, out: &mut Output) {
         if let Role::Leader(leading) = &self.role {
-            let lease_us = self.config.lease_ms * 1_000;
-            if leading.is_forsaken(now, self.config.node, &self.config.voters, lease_us) {
-                self.follow(now, None);
-            } else if now.after(leading.heartbeat_at) {
-                self.own_accepted(now, out);
-                self.send_accepts(now, out);
+            let configuration = &self.acceptor.log.configuration().1;
+            let forsaken = leading.lease.forsaken_after(self.config.node, configuration);
+            if now.after(forsaken) {
+                return self.step_down(now, out);
             }
+            if now.after(leading.heartbeat_at) {
+                self.own_accepted(now, out);
+                self.send_accepts(now, true, out);
+                self.greet(out);
+                self.drive_change(now, out);
+                self.tick_transfer(now);
+            }
+            return self.send_chunks(now, out);
+        }
+        if !self.may_campaign() {
             return;
         }
         if self.election_at == Timestamp::MIN {
             self.reset_election_timer(now);
         }
         // A vote in force makes a campaign pointless: not even its own voter would promise (L1).
-        if now.after(self.election_at) && now.after(self.acceptor.granted()) {
+        if now.after(self.election_at) && now.after(self.acceptor.vote.granted) {
             self.canvass(now, out);
         }
     }
@@ -179,27 +271,57 @@ impl Replica {
     /// Call [`tick`](Self::tick) once `after` this.
     pub fn wake_at(&self) -> Timestamp {
         match &self.role {
-            Role::Leader(leading) => leading.heartbeat_at,
-            _ => self.election_at.max(self.acceptor.granted()),
+            Role::Leader(leading) => leading.heartbeat_at.min(self.chunks_at()),
+            _ if self.may_campaign() => self.election_at.max(self.acceptor.vote.granted),
+            _ => Timestamp::MAX,
         }
     }
 
+    /// Whether its own answers matter: a voter of the configuration in force, in possession of
+    /// all that it ever said.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let configuration = &self.acceptor.log.configuration().1;
+        let me = self.config.node;
+        let voter = configuration.is_voter(me) && configuration.has(me, self.seat);
+        voter && !self.removed && self.acceptor.hard.repair.is_none()
+    }
+
     /// The tablet holds everything up to this slot.
-    pub fn applied(&mut self, slot: Slot) {
+    pub fn applied(&mut self, now: Interval, slot: Slot, out: &mut Output) {
         assert!(slot <= self.chosen, "P2: applied {slot} before it was chosen ({})", self.chosen);
-        self.applied = self.applied.max(slot);
+        assert!(slot == self.applied.next(), "P2: applied {slot} after {}", self.applied);
+        self.applied = slot;
+        if let Some(Payload::Configuration(after)) = self.entry(slot).map(|e| &e.payload) {
+            let (after, log) = (after.clone(), &self.acceptor.log);
+            let before = log.configuration_at(slot.prev().max(log.base().slot)).1.clone();
+            self.configured(now, &before, &after, out);
+            let me = self.config.node;
+            if before.has(me, self.seat) && !after.has(me, self.seat) {
+                self.leaving = true;
+            }
+            if self.leading().is_none() {
+                self.bury_if_leaving(out);
+            }
+        }
+        self.drive_change(now, out);
+    }
+
+    fn bury_if_leaving(&mut self, out: &mut Output) {
+        if std::mem::take(&mut self.leaving) && !self.removed {
+            self.removed = true;
+            out.writes.push(Write::Bury(self.seat));
+        }
     }
 
     /// The next value to apply: chosen, in slot order, and on this replica's own disk, so that
     /// what is applied never runs ahead of the log after a crash.
-    pub fn next_to_apply(&self) -> Option<(Slot, Bytes)> {
+    pub fn next_to_apply(&self) -> Option<(Slot, &Payload)> {
         let slot = self.applied.next();
         if slot > self.chosen || slot > self.acceptor.durable {
             return None;
         }
-        let entry =
-            self.acceptor.log.get(slot).expect("chosen entries are in the log until applied");
-        Some((slot, entry.payload.clone()))
+        let entry = self.entry(slot).expect("chosen entries are in the log until applied");
+        Some((slot, &entry.payload))
     }
 
     /// The ballot this replica leads under, lease or not.
@@ -219,7 +341,7 @@ impl Replica {
     /// When this leader's lease began (L2).
     pub fn lease_start(&self) -> Option<Timestamp> {
         match &self.role {
-            Role::Leader(leading) => Some(leading.lease_start),
+            Role::Leader(leading) => Some(leading.lease.start),
             _ => None,
         }
     }
@@ -227,9 +349,7 @@ impl Replica {
     /// When the lease of this leader ends (L2); valid while `before(end)`.
     pub fn lease_end(&self) -> Option<Timestamp> {
         match &self.role {
-            Role::Leader(leading) => {
-                Some(leading.lease_end(&self.config.voters, self.config.lease_ms * 1_000))
-            }
+            Role::Leader(leading) => Some(leading.lease.end(&self.acceptor.log.configuration().1)),
             _ => None,
         }
     }
@@ -246,7 +366,8 @@ impl Replica {
 
     /// Positions: (first slot in the log, last, chosen, applied).
     pub fn positions(&self) -> (Slot, Slot, Slot, Slot) {
-        (self.acceptor.log.first(), self.acceptor.log.last(), self.chosen, self.applied)
+        let log = &self.acceptor.log;
+        (log.first(), log.last_slot(), self.chosen, self.applied)
     }
 
     /// The entry of a slot, while it is in the log.
@@ -254,16 +375,67 @@ impl Replica {
         self.acceptor.log.get(slot)
     }
 
-    fn on_reject(&mut self, now: Interval, ballot: Ballot, promised: Ballot) {
-        let mine = match &self.role {
-            Role::Leader(leading) => leading.ballot == ballot,
-            Role::Candidate(_) => ballot.node == self.config.node,
-            Role::Follower | Role::Canvassing(..) => false,
-        };
-        if mine && promised > ballot {
-            self.highest_round = self.highest_round.max(promised.round);
-            self.follow(now, None);
+    /// Where the log ends.
+    pub fn last(&self) -> Position {
+        self.acceptor.log.last()
+    }
+
+    /// The ballot of a slot that is in the log or the last one forgotten.
+    pub fn ballot_at(&self, slot: Slot) -> Option<Ballot> {
+        self.acceptor.log.ballot_at(slot)
+    }
+
+    /// The configuration in force, and where it was appended.
+    pub fn configuration(&self) -> (Position, &Configuration) {
+        let (at, configuration) = self.acceptor.log.configuration();
+        (*at, configuration)
+    }
+
+    /// Which life of the node's replica this is.
+    pub fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    /// Removed from the group.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Keeps no tablet.
+    pub fn is_witness(&self) -> bool {
+        self.acceptor.log.configuration().1.is_witness(self.config.node)
+    }
+
+    /// What its disk has forgotten is being sent again.
+    pub fn is_in_repair(&self) -> bool {
+        self.acceptor.hard.repair.is_some()
+    }
+
+    /// The hard state as it goes to the disk.
+    pub fn hard_state(&self) -> HardState {
+        self.acceptor.hard
+    }
+
+    fn on_reject(&mut self, now: Interval, ballot: Ballot, promised: Ballot, out: &mut Output) {
+        self.highest_round = self.highest_round.max(promised.round);
+        if promised <= ballot || ballot.node != self.config.node {
+            return;
         }
+        match &self.role {
+            Role::Leader(leading) if leading.ballot == ballot => self.step_down(now, out),
+            Role::Candidate(_) => self.follow(now, None),
+            _ => {}
+        }
+    }
+
+    /// A leader gives up.
+    pub(crate) fn step_down(&mut self, now: Interval, out: &mut Output) {
+        if let Role::Leader(leading) = &mut self.role {
+            let sent = leading.peers.values_mut().filter_map(|peer| peer.sending());
+            out.forget.extend(sent.map(|sending| sending.id));
+        }
+        self.follow(now, None);
+        self.bury_if_leaving(out);
     }
 
     /// Gives up any other role. `leader`: who is leading, when that is known.
@@ -275,25 +447,47 @@ impl Replica {
     }
 
     pub(crate) fn reset_election_timer(&mut self, now: Interval) {
-        let jitter_us = match self.config.voters.len() {
-            1 => 0,
-            _ => self.rng.random_range(0..=self.config.election_jitter_ms * 1_000),
+        let configuration = &self.acceptor.log.configuration().1;
+        let alone = configuration.voters.len() == 1 && !configuration.is_joint();
+        let mut jitter_us = match alone {
+            true => 0,
+            false => self.rng.random_range(0..=self.config.election_jitter_ms * 1_000),
         };
-        self.election_at = now.latest().max(self.acceptor.granted()).plus_micros(jitter_us);
+        if self.is_witness() {
+            // It can lead only to hand over: somebody with a tablet first.
+            jitter_us += 2 * self.config.election_jitter_ms * 1_000;
+        }
+        self.election_at = now.latest().max(self.acceptor.vote.granted).plus_micros(jitter_us);
     }
 
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + use<> {
-        let me = self.config.node;
-        self.config.voters.clone().into_iter().filter(move |voter| *voter != me)
+    /// Forgets everything and takes a new seat (P9).
+    pub(crate) fn rebirth(&mut self, now: Interval, out: &mut Output) {
+        let cuts = self.acceptor.cuts + 1;
+        let lease_us = self.config.lease_ms * 1_000;
+        let log = Log::empty(Base::default());
+        self.seat = new_seat(&mut self.rng);
+        self.removed = false;
+        self.acceptor = Acceptor::new(HardState::default(), log, Slot::ZERO, lease_us);
+        self.acceptor.cuts = cuts;
+        self.chosen = Slot::ZERO;
+        self.applied = Slot::ZERO;
+        self.receiving = None;
+        self.follow(now, None);
+        out.writes.push(Write::Rebirth(self.seat));
     }
 
     /// The order of positions, asserted after every change.
     pub(crate) fn check(&self) {
         let (first, last, chosen, applied) = self.positions();
-        assert!(first <= applied.next(), "first {first} > applied {applied} + 1");
+        assert!(first <= applied.next(), "P2: first {first} > applied {applied} + 1");
         assert!(
             applied <= chosen && chosen <= last,
-            "applied {applied}, chosen {chosen}, last {last}"
+            "P2: applied {applied}, chosen {chosen}, last {last}"
         );
     }
+}
+
+/// A seat for a replica whose disk is blank.
+pub fn new_seat(rng: &mut impl Rng) -> Seat {
+    Seat(rng.random_range(Seat::FOUNDER.0 + 1..=u64::MAX))
 }

@@ -17,6 +17,17 @@ macro_rules! short_debug {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 
+/// Which life of a node's replica of one group is meant: drawn at random when its disk is blank, so
+/// a replica that lost its disk, or was removed and comes back, never answers for the one before
+/// it (P9). Prints as `r5f`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seat(pub u64);
+
+impl Seat {
+    /// The seat of every replica that a group is founded with.
+    pub const FOUNDER: Seat = Seat(1);
+}
+
 /// A Paxos group. `g0` is the root group. Prints as `g17`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId(pub u32);
@@ -73,6 +84,12 @@ impl fmt::Display for NodeId {
     }
 }
 
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{:x}", self.0)
+    }
+}
+
 impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "g{}", self.0)
@@ -98,6 +115,7 @@ impl fmt::Display for TxnId {
 }
 
 short_debug!(NodeId);
+short_debug!(Seat);
 short_debug!(GroupId);
 short_debug!(Slot);
 short_debug!(Ballot);

@@ -30,5 +30,5 @@ pub mod request;
 
 pub use command::Command;
 pub use error::Error;
-pub use ids::{Ballot, GroupId, NodeId, Slot, TxnId};
+pub use ids::{Ballot, GroupId, NodeId, Seat, Slot, TxnId};
 pub use keys::{Key, KeyRange, Page, Span, Value};

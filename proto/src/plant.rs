@@ -11,17 +11,56 @@ pub enum Plant {
     CommitWaitOff = 1,
     /// The disk is reported as having answered before it did (breaks P1).
     LogUnsynced = 2,
+    /// A leader counts copies of entries of older ballots (breaks P3).
+    OwnBallotOff = 3,
+    /// A promise is sent before it is on disk (breaks P1).
+    VoteUnsynced = 4,
+    /// Renewed timed votes are not written to disk (breaks L1).
+    LeaseVoteUnsynced = 5,
+    /// The lease is not checked again when an answer leaves (breaks L6).
+    LeaseAtStartOnly = 6,
+    /// A lease is handed on before all timestamps given out have passed (breaks L5).
+    AbdicateEarly = 7,
+    /// A leader counts its own copy before its disk has answered (breaks P4).
+    OwnCopyUnsynced = 8,
+    /// A snapshot is installed although newer state is applied (breaks P6).
+    OldSnapshotWins = 9,
+    /// Members are changed before an entry of the leader's own ballot is applied (breaks P9).
+    ConfigWithoutOwnBallot = 10,
+    /// Any change of the voters is made in one step (breaks P9).
+    SingleStepMembership = 11,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Plant; 2] = [Plant::CommitWaitOff, Plant::LogUnsynced];
+    pub const ALL: [Plant; 11] = [
+        Plant::CommitWaitOff,
+        Plant::LogUnsynced,
+        Plant::OwnBallotOff,
+        Plant::VoteUnsynced,
+        Plant::LeaseVoteUnsynced,
+        Plant::LeaseAtStartOnly,
+        Plant::AbdicateEarly,
+        Plant::OwnCopyUnsynced,
+        Plant::OldSnapshotWins,
+        Plant::ConfigWithoutOwnBallot,
+        Plant::SingleStepMembership,
+    ];
 
     /// As `--plant` spells it.
     pub fn name(self) -> &'static str {
         match self {
             Plant::CommitWaitOff => "commit-wait-off",
             Plant::LogUnsynced => "log-unsynced",
+            Plant::OwnBallotOff => "own-ballot-off",
+            Plant::VoteUnsynced => "vote-unsynced",
+            Plant::LeaseVoteUnsynced => "lease-vote-unsynced",
+            Plant::LeaseAtStartOnly => "lease-at-start-only",
+            Plant::AbdicateEarly => "abdicate-early",
+            Plant::OwnCopyUnsynced => "own-copy-unsynced",
+            Plant::OldSnapshotWins => "old-snapshot-wins",
+            Plant::ConfigWithoutOwnBallot => "config-without-own-ballot",
+            Plant::SingleStepMembership => "single-step-membership",
         }
     }
 }

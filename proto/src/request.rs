@@ -4,6 +4,7 @@ use crate::ids::{Ballot, GroupId, NodeId, Slot, TxnId};
 use crate::keys::{Key, KeyRange, Page, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use truetime::{Interval, Timestamp};
 
 /// A request to the leader of one group (X12).
@@ -118,6 +119,25 @@ pub enum Body {
     },
     /// How is the group? Answered by leaders and followers.
     Status,
+    /// Change who belongs to the group (P9); answered when the change has begun, `Status` tells
+    /// when it has ended.
+    Members(Members),
+    /// Hand the leadership to a voter (P10); answered when that has begun.
+    Transfer {
+        /// The voter.
+        to: NodeId,
+    },
+}
+
+/// Who belongs to a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Those whose answers count.
+    pub voters: BTreeSet<NodeId>,
+    /// Which of the voters keep no tablet.
+    pub witnesses: BTreeSet<NodeId>,
+    /// Those who only follow.
+    pub learners: BTreeSet<NodeId>,
 }
 
 /// A good answer.
@@ -139,7 +159,7 @@ pub enum ReplyBody {
     Values(Vec<Option<Versioned>>),
     /// To a read of a range.
     Page(Page),
-    /// To `Prepare`: logged; to `Rollback`, `KeepAlive`: done.
+    /// To `Prepare`: logged; to `Rollback`, `KeepAlive`: done; to `Members`, `Transfer`: begun.
     Done,
     /// To `Commit`.
     Committed(Receipt),
@@ -203,4 +223,12 @@ pub struct GroupStatus {
     pub prepared: u64,
     /// Transactions that hold locks.
     pub lock_holders: u64,
+    /// Who belongs to the group, as far as this replica knows.
+    pub members: Members,
+    /// Between two sets of voters.
+    pub joint: bool,
+    /// A change of the members is under way at this replica, which leads.
+    pub changing: bool,
+    /// What this replica's disk has lost of the log is being sent again.
+    pub repairing: bool,
 }

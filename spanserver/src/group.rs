@@ -1,15 +1,18 @@
 //! One replica of one group: a Paxos replica, a transaction manager, and the tablet they change.
 
 use crate::meta;
-use crate::server::{Message, Output};
-use crate::storage::{Engine, StorageError, WriteOp};
+use crate::server::{Answer, Message, Output};
+use crate::snapshot::Arriving;
+use crate::storage::{Durability, Engine, StorageError, WriteOp};
 use bytes::Bytes;
-use paxos::Replica;
+use paxos::{Base, Configuration, Payload, Position, Replica, SnapshotId, Stored, Wanted};
 use proto::plant::{Plant, planted};
-use proto::request::{Body, GroupStatus, Reply, ReplyBody, Request};
-use proto::{Ballot, Command, Error, GroupId, NodeId, Slot, TxnId, codec};
+use proto::request::{Body, GroupStatus, Members, Reply, ReplyBody, Request};
+use proto::{Ballot, Command, Error, GroupId, NodeId, Seat, Slot, TxnId, codec};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use truetime::{Interval, Timestamp};
-use txn::server::{Effects, Manager, ReadResult, RequestId};
+use txn::server::{Effects, Manager, ReadResult, Replicated, RequestId};
 
 /// A request whose deadline lies further ahead is refused: what refuses a late repetition is
 /// remembered only for some multiple of it.
@@ -21,50 +24,50 @@ const TICK_US: u64 = 100_000;
 /// What all groups of a server are told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The nodes that host replicas, ascending.
-    pub voters: Vec<NodeId>,
     /// See [`paxos::Config`].
     pub lease_ms: u64,
     /// See [`paxos::Config`].
     pub heartbeat_ms: u64,
     /// See [`paxos::Config`].
     pub election_jitter_ms: u64,
+    /// See [`paxos::Config`].
+    pub limits: paxos::Limits,
     /// See [`txn::server::Config`].
     pub txn: txn::server::Config,
-    /// Seed of what is random.
+    /// Seed of what is random; another one for each start of the process.
     pub seed: u64,
 }
 
-impl Settings {
-    /// Settings for these voters.
-    pub fn new(voters: Vec<NodeId>) -> Settings {
+impl Default for Settings {
+    fn default() -> Settings {
         Settings {
-            voters,
             lease_ms: 500,
             heartbeat_ms: 100,
             election_jitter_ms: 150,
+            limits: paxos::Limits::default(),
             txn: txn::server::Config::default(),
             seed: 0,
         }
     }
+}
 
+impl Settings {
     /// Refuses settings that cannot work (L7).
     ///
     /// # Errors
     /// Says which setting, and why.
     pub fn validate(&self, epsilon_us_worst: u64) -> Result<(), String> {
-        let node = self.voters.first().copied().ok_or("a group needs a voter")?;
-        self.paxos(GroupId::ROOT, node).validate(epsilon_us_worst)
+        self.paxos(GroupId::ROOT, NodeId(0)).validate(epsilon_us_worst)
     }
 
     fn paxos(&self, group: GroupId, node: NodeId) -> paxos::Config {
         paxos::Config {
             node,
-            voters: self.voters.clone(),
             lease_ms: self.lease_ms,
             heartbeat_ms: self.heartbeat_ms,
             election_jitter_ms: self.election_jitter_ms,
             seed: self.seed ^ (u64::from(group.0) << 32) ^ u64::from(node.0),
+            limits: self.limits,
         }
     }
 }
@@ -76,6 +79,26 @@ pub(crate) struct GroupOutput {
     pub apply: Vec<WriteOp>,
     pub send: Vec<(NodeId, paxos::Message)>,
     pub send_after: Vec<(NodeId, paxos::Message)>,
+    pub chunks: Vec<paxos::ChunkWanted>,
+    pub forget: Vec<paxos::SnapshotId>,
+}
+
+/// The next entry to apply.
+#[derive(Debug)]
+enum Head {
+    Noop,
+    Command(Command),
+    Configuration(Box<Configuration>),
+}
+
+impl Head {
+    /// When it may take effect (X8).
+    fn wait_for(&self) -> Option<Timestamp> {
+        match self {
+            Head::Command(command) => Manager::wait_for(command),
+            Head::Noop | Head::Configuration(_) => None,
+        }
+    }
 }
 
 /// See the [module](self).
@@ -83,16 +106,20 @@ pub(crate) struct GroupOutput {
 pub struct Group {
     id: GroupId,
     node: NodeId,
+    txn: txn::server::Config,
     replica: Replica,
     manager: Manager,
     /// The next command to apply, decoded, while it waits for its timestamp to pass.
-    head: Option<(Slot, Command)>,
+    head: Option<(Slot, Head)>,
+    /// A snapshot on its way here.
+    arriving: Arriving,
     /// While leading: when the manager is ticked next.
     tick_at: Timestamp,
 }
 
 impl Group {
-    /// A replica from its disk.
+    /// A replica from its disk; a disk that has never seen the group makes one that belongs to
+    /// nobody, with a seat of its own (P9).
     ///
     /// # Errors
     /// I/O and corruption.
@@ -103,11 +130,33 @@ impl Group {
         engine: &dyn Engine,
     ) -> Result<Group, StorageError> {
         let recovered = meta::recover(engine, id)?;
-        let hard = recovered.hard;
-        let replica =
-            Replica::recover(settings.paxos(id, node), hard, recovered.entries, recovered.applied);
+        let config = settings.paxos(id, node);
+        let stored = match recovered.stored {
+            Some(stored) => stored,
+            None => {
+                let seat = paxos::new_seat(&mut SmallRng::seed_from_u64(config.seed));
+                let identity = meta::Identity { seat, removed: false };
+                engine.write(&[meta::identity_op(id, identity)], Durability::Synced)?;
+                Stored { seat, ..Stored::default() }
+            }
+        };
+        let hard = stored.hard;
+        let replica = Replica::recover(config, stored);
+        if replica.hard_state() != hard {
+            // A log in repair: noted before anything in it is written again.
+            engine.write(&[meta::hard_state_op(id, replica.hard_state())], Durability::Synced)?;
+        }
         let manager = Manager::new(id, settings.txn, recovered.replicated);
-        Ok(Group { id, node, replica, manager, head: None, tick_at: Timestamp::MIN })
+        Ok(Group {
+            id,
+            node,
+            txn: settings.txn,
+            replica,
+            manager,
+            head: None,
+            arriving: Arriving::default(),
+            tick_at: Timestamp::MIN,
+        })
     }
 
     /// The Paxos replica, for checkers and status.
@@ -120,19 +169,39 @@ impl Group {
         &self.manager
     }
 
-    /// A message of this group's Paxos.
+    /// A message of this group's Paxos, from which life of the peer's replica.
     pub(crate) fn paxos(
         &mut self,
         now: Interval,
-        from: NodeId,
+        from: (NodeId, Seat),
         message: paxos::Message,
         out: &mut Output,
         mine: &mut GroupOutput,
     ) {
+        if let paxos::Message::Chunk { chunk, .. } = &message
+            && !Arriving::is_part(&chunk.data)
+        {
+            return; // a peer's nonsense, which its checksum fits
+        }
         let mut px = paxos::Output::default();
         self.replica.step(now, from, message, &mut px);
+        self.follow_role(now, out, mine);
         self.take(px, mine);
         self.settle(now, out, mine);
+    }
+
+    /// A part of a snapshot that a member wants has been read.
+    pub(crate) fn chunk_read(
+        &mut self,
+        now: Interval,
+        part: (SnapshotId, u64),
+        base: Base,
+        content: (Bytes, bool),
+        mine: &mut GroupOutput,
+    ) {
+        let mut px = paxos::Output::default();
+        self.replica.chunk_read(now, part, base, content, &mut px);
+        self.take(px, mine);
     }
 
     /// A message of another group's transaction manager.
@@ -158,28 +227,71 @@ impl Group {
         mine: &mut GroupOutput,
     ) {
         let Request { ballot, deadline, body, .. } = request;
-        if matches!(body, Body::Status) {
-            let body = ReplyBody::Status(self.status());
-            out.reply.push((id, Ok(Reply { ballot: self.replica.promised(), body })));
-            return;
-        }
+        let body = match body {
+            Body::Status => {
+                let body = ReplyBody::Status(self.status());
+                let reply = Reply { ballot: self.replica.promised(), body };
+                return out.reply.push(Answer { id, result: Ok(reply), lease_end: None });
+            }
+            Body::Members(_) | Body::Transfer { .. } => {
+                return self.govern(now, id, body, out, mine);
+            }
+            body => body,
+        };
         let refusal = if now.after(deadline) {
             Some(Error::DeadlineExceeded("the request arrived after its deadline".into()))
         } else if deadline > now.latest().plus_micros(DEADLINE_US_MAX) {
             Some(Error::InvalidArgument("the deadline lies too far in the future".into()))
         } else if !self.serves(now) {
-            let hint = self.replica.leader_hint().filter(|leader| *leader != self.node);
-            Some(Error::NotLeader { hint })
+            Some(Error::NotLeader { hint: self.hint() })
+        } else if !self.replica.admits()
+            && matches!(body, Body::Prepare { .. } | Body::Commit { .. })
+        {
+            let what = format!("{} has too much to replicate already; try again", self.id);
+            Some(Error::ResourceExhausted(what))
         } else {
             None
         };
         if let Some(error) = refusal {
-            out.reply.push((id, Err(error)));
-            return;
+            return out.reply.push(Answer { id, result: Err(error), lease_end: None });
         }
         let mut fx = Effects::default();
         self.manager.request(now, id, (ballot, deadline), body, &mut fx);
         self.carry_out(fx, out, mine);
+    }
+
+    /// A request about the group itself: its members (P9), its leader (P10).
+    fn govern(
+        &mut self,
+        now: Interval,
+        id: RequestId,
+        body: Body,
+        out: &mut Output,
+        mine: &mut GroupOutput,
+    ) {
+        let Some(ballot) = self.replica.leading() else {
+            let error = Error::NotLeader { hint: self.hint() };
+            return out.reply.push(Answer { id, result: Err(error), lease_end: None });
+        };
+        let mut px = paxos::Output::default();
+        let begun = match body {
+            Body::Members(Members { voters, witnesses, learners }) => {
+                self.replica.change(now, Wanted { voters, witnesses, learners }, &mut px)
+            }
+            Body::Transfer { to } => self.replica.transfer(now, to),
+            _ => Err("not about the group".into()),
+        };
+        self.take(px, mine);
+        let result = match begun {
+            Ok(()) => Ok(Reply { ballot, body: ReplyBody::Done }),
+            Err(why) => Err(Error::FailedPrecondition(format!("{}: {why}", self.id))),
+        };
+        out.reply.push(Answer { id, result, lease_end: None });
+    }
+
+    fn hint(&self) -> Option<NodeId> {
+        let hint = self.replica.transferring().or(self.replica.leader_hint());
+        hint.filter(|leader| *leader != self.node)
     }
 
     /// A read has run.
@@ -208,7 +320,7 @@ impl Group {
         if self.manager.serving().is_some() && now.after(self.tick_at) {
             self.tick_at = now.latest().plus_micros(TICK_US);
             let mut px = paxos::Output::default();
-            self.replica.advance_truncation(&mut px);
+            self.replica.advance_truncation(now, &mut px);
             self.take(px, mine);
             let mut fx = Effects::default();
             self.manager.tick(now, &mut fx);
@@ -228,53 +340,98 @@ impl Group {
         self.replica.flush(now, &mut px);
         self.take(px, mine);
         self.settle(now, out, mine);
-        let head = self.head.as_ref().and_then(|(_, command)| Manager::wait_for(command));
+        let head = self.head.as_ref().and_then(|(_, head)| head.wait_for());
         let tick = self.manager.serving().map(|_| self.tick_at);
-        let wakes = [head, tick].into_iter().flatten();
+        let hand_over = self.manager.s_max().filter(|_| self.replica.may_hand_over());
+        let wakes = [head, tick, hand_over].into_iter().flatten();
         wakes.fold(self.replica.wake_at(), Timestamp::min)
     }
 
-    /// Leads, has opened its ballot, and has a valid lease (L6, P3).
+    /// Leads, has opened its ballot, has a valid lease (L6, P3), and is not handing over (P10).
     fn serves(&self, now: Interval) -> bool {
         let lease = self.replica.lease_end().is_some_and(|end| now.before(end));
         lease
             && self.manager.serving().is_some()
             && self.manager.serving() == self.replica.leading()
+            && self.replica.transferring().is_none()
     }
 
     /// Brings the parts into step with each other: applies what is chosen, follows changes of
     /// leadership.
     fn settle(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
         self.follow_role(now, out, mine);
-        while let Some((slot, command)) = self.next_command() {
-            let early = Manager::wait_for(&command).is_some_and(|at| !now.after(at));
-            if early && !planted(Plant::CommitWaitOff) {
-                self.head = Some((slot, command)); // X8, at leaders and followers alike
+        while let Some((slot, head)) = self.next_head() {
+            let early = head.wait_for().is_some_and(|at| !now.after(at));
+            if early && !self.replica.is_witness() && !planted(Plant::CommitWaitOff) {
+                self.head = Some((slot, head)); // X8, at leaders and followers alike
                 break;
             }
-            let mut fx = Effects::default();
-            let changes = self.manager.apply(now, command, &mut fx);
-            let applied_at = self.manager.replicated().applied_at;
-            meta::apply_ops(self.id, slot, applied_at, changes, &mut mine.apply);
-            self.replica.applied(slot);
-            self.carry_out(fx, out, mine);
+            self.apply(now, slot, head, out, mine);
             self.follow_role(now, out, mine);
         }
+        self.hand_over(now, out, mine);
     }
 
-    fn next_command(&mut self) -> Option<(Slot, Command)> {
+    /// One entry takes effect. A witness only notes that it was there.
+    fn apply(
+        &mut self,
+        now: Interval,
+        slot: Slot,
+        head: Head,
+        out: &mut Output,
+        mine: &mut GroupOutput,
+    ) {
+        let ballot = self.replica.ballot_at(slot).expect("what is applied is in the log");
+        let position = Position { ballot, slot };
+        let mut fx = Effects::default();
+        let mut changes = Vec::new();
+        match head {
+            Head::Command(command) if !self.replica.is_witness() => {
+                changes = self.manager.apply(now, command, &mut fx);
+            }
+            Head::Configuration(configuration) => {
+                mine.apply.push(meta::configuration_op(self.id, position, &configuration));
+            }
+            Head::Command(_) | Head::Noop => {}
+        }
+        let applied = meta::Applied { position, at: self.manager.replicated().applied_at };
+        meta::apply_ops(self.id, applied, changes, &mut mine.apply);
+        let mut px = paxos::Output::default();
+        self.replica.applied(now, slot, &mut px);
+        self.take(px, mine);
+        self.carry_out(fx, out, mine);
+    }
+
+    /// P10: the target is level and nothing is left to do here; L5: every timestamp handed out has
+    /// passed.
+    fn hand_over(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
+        let passed = self.manager.s_max().is_none_or(|s_max| now.after(s_max));
+        if !self.replica.may_hand_over() || !(passed || planted(Plant::AbdicateEarly)) {
+            return;
+        }
+        let mut px = paxos::Output::default();
+        self.replica.hand_over(now, &mut px);
+        self.take(px, mine);
+        self.follow_role(now, out, mine);
+    }
+
+    fn next_head(&mut self) -> Option<(Slot, Head)> {
         if let Some(head) = self.head.take() {
             return Some(head);
         }
         let (slot, payload) = self.replica.next_to_apply()?;
-        if payload.is_empty() {
-            return Some((slot, Command::Noop));
-        }
-        let command = codec::decode(&payload);
-        // Every replica holds these bytes; they were encoded by a leader and checked on the way.
-        let command =
-            command.unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id));
-        Some((slot, command))
+        let head = match payload {
+            Payload::Noop => Head::Noop,
+            Payload::Configuration(configuration) => {
+                Head::Configuration(Box::new(configuration.clone()))
+            }
+            // Every replica holds these bytes; they were encoded by a leader and checked on the way.
+            Payload::Command(bytes) => Head::Command(
+                codec::decode(bytes)
+                    .unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id)),
+            ),
+        };
+        Some((slot, head))
     }
 
     fn follow_role(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
@@ -306,7 +463,11 @@ impl Group {
         }
         let ballot = self.replica.leading().unwrap_or_default();
         for (id, answer) in reply {
-            out.reply.push((id, answer.map(|body| Reply { ballot, body })));
+            // L6: what was read under the lease is told under the lease.
+            let read = matches!(answer, Ok(ReplyBody::Values(_) | ReplyBody::Page(_)));
+            let lease_end = self.replica.lease_end().filter(|_| read);
+            let result = answer.map(|body| Reply { ballot, body });
+            out.reply.push(Answer { id, result, lease_end });
         }
         out.read.extend(read.into_iter().map(|job| (self.id, job)));
         // To the own node first: whichever of its groups it is for knows its leader.
@@ -314,12 +475,49 @@ impl Group {
     }
 
     fn take(&mut self, px: paxos::Output, mine: &mut GroupOutput) {
-        mine.log.extend(px.writes.into_iter().map(|write| meta::log_op(self.id, write)));
+        for write in px.writes {
+            self.write(write, mine);
+        }
+        mine.chunks.extend(px.read);
+        mine.forget.extend(px.forget);
         mine.send.extend(px.send);
         mine.send_after.extend(px.send_after);
     }
 
+    /// Turns a write of the replica into storage operations; snapshots change the manager too.
+    fn write(&mut self, write: paxos::Write, mine: &mut GroupOutput) {
+        match &write {
+            paxos::Write::StageFirst(_) => self.arriving = Arriving::default(),
+            paxos::Write::Install { .. } | paxos::Write::Rebirth(_) => self.head = None,
+            _ => {}
+        }
+        match write {
+            paxos::Write::StageFirst(data) => {
+                mine.log.push(WriteOp::DropStage { group: self.id });
+                self.arriving.take(&data, self.id, &mut mine.log);
+            }
+            paxos::Write::StageMore(data) => self.arriving.take(&data, self.id, &mut mine.log),
+            paxos::Write::Install { base, keep_log } => {
+                let replicated = std::mem::take(&mut self.arriving).replicated;
+                meta::install_ops(self.id, &base, keep_log, &replicated, &mut mine.log);
+                self.manager = Manager::new(self.id, self.txn, replicated);
+            }
+            paxos::Write::Rebirth(seat) => {
+                meta::rebirth_ops(self.id, seat, &mut mine.log);
+                self.manager = Manager::new(self.id, self.txn, Replicated::default());
+            }
+            other => meta::log_ops(self.id, other, &mut mine.log),
+        }
+    }
+
     fn status(&self) -> GroupStatus {
+        let (_, configuration) = self.replica.configuration();
+        let witness = |node: &NodeId| configuration.is_witness(*node);
+        let members = Members {
+            voters: configuration.voters.clone(),
+            witnesses: configuration.voters.iter().copied().filter(witness).collect(),
+            learners: configuration.learners().collect(),
+        };
         let (first, last, chosen, applied) = self.replica.positions();
         let replicated = self.manager.replicated();
         GroupStatus {
@@ -335,6 +533,10 @@ impl Group {
             safe_time: replicated.applied_at,
             prepared: replicated.prepared.len() as u64,
             lock_holders: self.manager.lock_holders() as u64,
+            members,
+            joint: configuration.is_joint(),
+            changing: self.replica.changing(),
+            repairing: self.replica.is_in_repair(),
         }
     }
 }

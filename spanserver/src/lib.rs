@@ -16,7 +16,8 @@
 //! - [`group`]: asks `txn` what to replicate and hands it to `paxos`, which do not know each
 //!   other; applies what is chosen, in slot order, not before `after(s)` (X8).
 //! - [`server`]: routes events to groups, and holds back what waits for the disk (P1, P5).
-//! - [`meta`]: the names of records on disk.
+//! - [`meta`]: the names of records on disk; [`found`] makes a disk that of a founding member.
+//! - [`snapshot`]: how a tablet travels to a replica that lacks too much (P7).
 //! - [`storage`]: the engine: RocksDB, or memory.
 //! - [`runtime`]: shards, one log writer, readers, the in-process transport.
 //!
@@ -32,8 +33,11 @@ pub mod meta;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod runtime;
 pub mod server;
+pub mod snapshot;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
 
 pub use group::Settings;
-pub use server::{Event, Message, Output, Persist, Server};
+pub use meta::found;
+pub use server::{Answer, Event, Message, Output, Persist, Server};
+pub use snapshot::Pins;

@@ -3,10 +3,12 @@
 
 use crate::group::{Group, GroupOutput, Settings};
 use crate::storage::{Engine, StorageError, WriteOp};
+use bytes::Bytes;
+use paxos::{Base, ChunkWanted, SnapshotId};
 use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
 use proto::request::{Reply, Request};
-use proto::{Ballot, Error, GroupId, NodeId, TxnId};
+use proto::{Ballot, Error, GroupId, NodeId, Seat, TxnId};
 use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
 use txn::server::{ReadJob, ReadResult, RequestId};
@@ -18,6 +20,8 @@ pub enum Message {
     Paxos {
         /// The group.
         group: GroupId,
+        /// Which life of the sender's replica says it (P9).
+        seat: Seat,
         /// The message.
         message: paxos::Message,
     },
@@ -70,6 +74,45 @@ pub enum Event {
         /// What it found.
         result: ReadResult,
     },
+    /// A part of a snapshot has been read, by [`Pins::read`](crate::Pins::read).
+    ChunkRead {
+        /// Of which group.
+        group: GroupId,
+        /// Of which snapshot.
+        id: SnapshotId,
+        /// Which part.
+        index: u64,
+        /// What the snapshot holds.
+        base: Base,
+        /// The part's content.
+        data: Bytes,
+        /// No part follows.
+        last: bool,
+    },
+}
+
+/// An answer to a client.
+#[derive(Debug)]
+pub struct Answer {
+    /// To which request.
+    pub id: RequestId,
+    /// What it says.
+    pub result: Result<Reply, Error>,
+    /// The lease under which it is true: it must leave before that has ended. `None`: it holds
+    /// whoever leads.
+    pub lease_end: Option<Timestamp>,
+}
+
+impl Answer {
+    /// Call it, with the clock read anew, as the answer leaves: a process that was paused since the
+    /// step must not speak for a lease that is over (L6).
+    pub fn leave(self, now: Interval) -> (RequestId, Result<Reply, Error>) {
+        let over = self.lease_end.is_some_and(|end| !now.before(end));
+        if over && self.result.is_ok() && !planted(Plant::LeaseAtStartOnly) {
+            return (self.id, Err(Error::NotLeader { hint: None }));
+        }
+        (self.id, self.result)
+    }
 }
 
 /// A batch for the log: written as a whole, synced, then answered with [`Event::Persisted`].
@@ -91,16 +134,20 @@ pub struct Output {
     pub persist: Option<Persist>,
     /// Send to servers.
     pub send: Vec<(NodeId, Message)>,
+    /// Snapshots nobody needs any more: [`Pins::forget`](crate::Pins::forget).
+    pub forget: Vec<(GroupId, SnapshotId)>,
+    /// Parts of snapshots to read with [`Pins::read`](crate::Pins::read).
+    pub chunks: Vec<(GroupId, ChunkWanted)>,
     /// Run against the engine, then come back with [`Event::ReadDone`].
     pub read: Vec<(GroupId, ReadJob)>,
-    /// Answer clients.
-    pub reply: Vec<(RequestId, Result<Reply, Error>)>,
+    /// Answer clients, each through [`Answer::leave`].
+    pub reply: Vec<Answer>,
     /// Step again once `after` this, with or without events.
     pub wake_after: Timestamp,
 }
 
-/// A Paxos message that leaves after the disk has answered: of which group, to whom.
-type Waiting = (GroupId, NodeId, paxos::Message);
+/// A Paxos message that leaves after the disk has answered: of which group and seat, to whom.
+type Waiting = (GroupId, Seat, NodeId, paxos::Message);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -161,9 +208,12 @@ impl Server {
             }
             out.apply.extend(mine.apply);
             persisted.extend(mine.log);
-            let paxos = |message| Message::Paxos { group: id, message };
+            let seat = self.groups.get(&id).map(|group| group.replica().seat()).unwrap_or_default();
+            let paxos = |message| Message::Paxos { group: id, seat, message };
             out.send.extend(mine.send.into_iter().map(|(to, message)| (to, paxos(message))));
-            after.extend(mine.send_after.into_iter().map(|(to, message)| (id, to, message)));
+            out.chunks.extend(mine.chunks.into_iter().map(|wanted| (id, wanted)));
+            out.forget.extend(mine.forget.into_iter().map(|snapshot| (id, snapshot)));
+            after.extend(mine.send_after.into_iter().map(|(to, message)| (id, seat, to, message)));
             let on_its_way = !persisted.is_empty() || !self.held.is_empty();
             if touched.is_empty() && (!on_its_way || planted(Plant::LogUnsynced)) {
                 let free = std::mem::take(&mut after);
@@ -190,7 +240,7 @@ impl Server {
                 }
                 None => {
                     let error = Error::InvalidArgument(format!("no group {} here", request.group));
-                    out.reply.push((id, Err(error)));
+                    out.reply.push(Answer { id, result: Err(error), lease_end: None });
                 }
             },
             Event::Message { from, message } => self.message(now, from, message, out, touched),
@@ -198,6 +248,12 @@ impl Server {
                 while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= batch) {
                     let Some((_, messages)) = self.held.pop_front() else { break };
                     self.release(now, messages, out, touched);
+                }
+            }
+            Event::ChunkRead { group: id, id: snapshot, index, base, data, last } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    let mine = touched.entry(id).or_default();
+                    group.chunk_read(now, (snapshot, index), base, (data, last), mine);
                 }
             }
             Event::ReadDone { group: id, id: request, txn, ballot, result } => {
@@ -220,8 +276,8 @@ impl Server {
         let id = message.group();
         let Some(group) = self.groups.get_mut(&id) else { return };
         match message {
-            Message::Paxos { message, .. } => {
-                group.paxos(now, from, message, out, touched.entry(id).or_default());
+            Message::Paxos { seat, message, .. } => {
+                group.paxos(now, (from, seat), message, out, touched.entry(id).or_default());
             }
             Message::Txn(message) if group.manager().serving().is_some() => {
                 group.peer(now, message, out, touched.entry(id).or_default());
@@ -245,11 +301,11 @@ impl Server {
         out: &mut Output,
         touched: &mut BTreeMap<GroupId, GroupOutput>,
     ) {
-        for (id, to, message) in messages {
+        for (id, seat, to, message) in messages {
             if to != self.node {
-                out.send.push((to, Message::Paxos { group: id, message }));
+                out.send.push((to, Message::Paxos { group: id, seat, message }));
             } else if let Some(group) = self.groups.get_mut(&id) {
-                group.paxos(now, to, message, out, touched.entry(id).or_default());
+                group.paxos(now, (to, seat), message, out, touched.entry(id).or_default());
             }
         }
     }

@@ -35,10 +35,12 @@ fn start(dir: &Path, servers: u32, life: u64) -> (Vec<Arc<Node>>, Client) {
     let mut nodes = Vec::new();
     for node in &voters {
         let engine = Rocks::open(&dir.join(node.to_string())).expect("the folder opens");
+        let groups = (1..=4).map(GroupId);
+        spanserver::found(&engine, groups, &voters).expect("a blank disk is founded");
         let config = NodeConfig {
             node: *node,
             groups: (1..=4).map(GroupId).collect(),
-            settings: Settings { seed: life, ..Settings::new(voters.clone()) },
+            settings: Settings { seed: life, ..Settings::default() },
             engine: Arc::new(engine),
             clock: clock.clone(),
             shards: 2,

@@ -2,9 +2,9 @@
 
 use super::node::Shared;
 use super::{Responder, fatal, log_writer, reader, spawn};
-use crate::server::Output;
+use crate::server::{Answer, Output};
 use crate::storage::{Durability, Engine};
-use crate::{Event, Server};
+use crate::{Event, Pins, Server};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use proto::Error;
 use proto::request::{ReadSet, Request};
@@ -44,6 +44,8 @@ pub(super) struct Shard {
     server: Server,
     inbox: Inbox,
     responders: BTreeMap<RequestId, Responder>,
+    /// Views that snapshots are read from.
+    pins: Pins,
     wake_after: Timestamp,
     /// What waits for the clock to have a bound again (T5), in order.
     deferred: Vec<Event>,
@@ -64,6 +66,7 @@ impl Shard {
             server,
             inbox,
             responders,
+            pins: Pins::default(),
             wake_after: Timestamp::MIN,
             deferred: Vec::new(),
         };
@@ -160,6 +163,15 @@ impl Shard {
             self.shared.send(to, message);
         }
         let mut done = Vec::new();
+        for (group, id) in out.forget {
+            self.pins.forget(group, id);
+        }
+        for (group, wanted) in out.chunks {
+            match self.pins.read(self.engine.as_ref(), group, wanted) {
+                Ok(event) => done.push(event),
+                Err(error) => fatal("reading a snapshot", &error),
+            }
+        }
         for (group, job) in out.read {
             let short = matches!(&job.what, ReadSet::Keys(keys) if keys.len() <= INLINE_KEYS_MAX);
             if short {
@@ -168,10 +180,25 @@ impl Shard {
                 let _ = self.inbox.reads.send(reader::Job::Read { group, job });
             }
         }
-        for (id, answer) in out.reply {
-            self.answer(id, answer);
+        if !out.reply.is_empty() {
+            self.reply(out.reply);
         }
         done
+    }
+
+    /// L6: an answer leaves by a clock read now, not by that of the step.
+    fn reply(&mut self, answers: Vec<Answer>) {
+        let now = self.now();
+        for answer in answers {
+            let (id, result) = match now {
+                Some(now) => answer.leave(now),
+                None => {
+                    let reason = "the node's clock has no bound".to_string();
+                    (answer.id, Err(Error::ClockUnavailable { reason }))
+                }
+            };
+            self.answer(id, result);
+        }
     }
 
     fn answer(&mut self, id: RequestId, answer: Result<proto::request::Reply, Error>) {

@@ -3,8 +3,6 @@
 //! A case gets an empty engine. What only one body has (reopening, a power cut, damage) is tested
 //! beside that body.
 
-mod random;
-
 use super::{Durability, Engine, Memory, Rocks, StorageError, WriteOp};
 use proto::keys::{KeyRange, Row};
 use proto::{GroupId, Key, Page, Slot, Value};
@@ -27,6 +25,9 @@ macro_rules! cases {
     };
 }
 
+mod random;
+mod tablets;
+
 cases!(
     a_read_sees_the_newest_version_at_its_timestamp,
     a_late_old_version_does_not_hide_a_newer_one,
@@ -40,6 +41,7 @@ cases!(
     truncation_spares_other_groups_and_later_slots,
     a_cut_spares_other_groups_and_earlier_slots,
     meta_is_read_by_prefix,
+    meta_is_dropped_by_prefix,
     operations_of_a_batch_apply_in_order,
     a_replayed_batch_changes_nothing,
     history_keeps_what_is_promised,
@@ -88,7 +90,7 @@ fn slots(engine: &dyn Engine, group: GroupId, from: u64) -> Vec<(u64, Vec<u8>)> 
         .read_log(group, Slot(from))
         .unwrap()
         .into_iter()
-        .map(|(slot, bytes)| (slot.0, bytes))
+        .map(|record| (record.slot.0, record.bytes.expect("nothing was damaged")))
         .collect()
 }
 
@@ -317,6 +319,24 @@ fn meta_is_read_by_prefix(engine: &dyn Engine) {
     assert_eq!(engine.read_meta(b"a/").unwrap(), [(b"a/1".to_vec(), b"new".to_vec())]);
 }
 
+fn meta_is_dropped_by_prefix(engine: &dyn Engine) {
+    let all: [&[u8]; 7] = [b"", b"a", b"a/1", b"a/2", b"b", b"\xff", b"\xff\xff\xff"];
+    let write_all = || write(engine, &all.map(|key| meta(key, b"v")));
+    let left =
+        || engine.read_meta(b"").unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    for prefix in [&b"a/"[..], b"a", b"never was", b"\xff", b""] {
+        write_all();
+        write(engine, &[WriteOp::DropMeta { prefix: prefix.to_vec() }]);
+        let expected: Vec<_> =
+            all.iter().filter(|key| !key.starts_with(prefix)).map(|key| key.to_vec()).collect();
+        assert_eq!(left(), expected, "without {}", prefix.escape_ascii());
+    }
+    write_all();
+    let drop_all = WriteOp::DropMeta { prefix: b"a".to_vec() };
+    write(engine, &[meta(b"a/3", b"before"), drop_all, meta(b"a/2", b"after")]);
+    assert_eq!(engine.read_meta(b"a").unwrap(), [(b"a/2".to_vec(), b"after".to_vec())]);
+}
+
 fn operations_of_a_batch_apply_in_order(engine: &dyn Engine) {
     let key = b"m".to_vec();
     write(
@@ -397,4 +417,10 @@ fn counters_count(engine: &dyn Engine) {
     engine.write(&[meta(b"a", b"2"), meta(b"b", b"2")], Durability::Synced).unwrap();
     engine.write(&[], Durability::Synced).unwrap();
     assert_eq!((engine.stats().batches, engine.stats().syncs), (3, 2));
+    assert_eq!(engine.stats().bytes_logged, 6);
+    write(
+        engine,
+        &[put(G, b"key", 1, Some(b"value")), entry(G, 1, b"entry"), put(G, b"k", 2, None)],
+    );
+    assert_eq!(engine.stats().bytes_logged, 6 + 8 + 5 + 1);
 }

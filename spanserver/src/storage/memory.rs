@@ -12,9 +12,14 @@
 //!     crash(1):          kept   undone: u3, then u2
 //! ```
 //!
+//! Beside the power cut it knows bit rot of log entries and an empty new disk.
+//!
 //! Everything is ordered and nothing depends on time or chance: the same calls give the same state.
 
-use super::{Durability, Engine, EngineStats, MetaRecord, StorageError, WriteOp};
+use super::{
+    Durability, Engine, EngineStats, LogRecord, MetaRecord, PageInProgress, Pinned, StorageError,
+    VersionPage, WriteOp,
+};
 use parking_lot::Mutex;
 use proto::keys::Row;
 use proto::request::Versioned;
@@ -38,23 +43,34 @@ pub struct Memory {
 ///    to sight is never gone.
 #[derive(Default)]
 struct Disk {
-    logs: BTreeMap<GroupId, BTreeMap<Slot, Vec<u8>>>,
-    meta: BTreeMap<Vec<u8>, Vec<u8>>,
-    versions: BTreeMap<GroupId, BTreeMap<Key, Versions>>,
+    logs: BTreeMap<GroupId, BTreeMap<Slot, Entry>>,
+    meta: Meta,
+    live: BTreeMap<GroupId, Tablet>,
+    staged: BTreeMap<GroupId, Tablet>,
     unsynced: Vec<Vec<Undo>>,
     horizon: Timestamp,
     collect_pending: bool,
     stats: EngineStats,
 }
 
+/// `None`: damaged.
+type Entry = Option<Vec<u8>>;
+type Meta = BTreeMap<Vec<u8>, Vec<u8>>;
+type Tablet = BTreeMap<Key, Versions>;
 type Versions = Vec<(Timestamp, Option<Value>)>;
 
 /// Puts one place back to what it was; `None` (outermost): there was nothing.
 enum Undo {
-    Log(GroupId, Slot, Option<Vec<u8>>),
-    LogRemoved(GroupId, BTreeMap<Slot, Vec<u8>>),
+    Log(GroupId, Slot, Option<Entry>),
+    LogRemoved(GroupId, BTreeMap<Slot, Entry>),
     Meta(Vec<u8>, Option<Vec<u8>>),
+    MetaRemoved(Meta),
     Version(GroupId, Key, Timestamp, Option<Option<Value>>),
+    Staged(GroupId, Key, Timestamp, Option<Option<Value>>),
+    StageRemoved(GroupId, Option<Tablet>),
+    /// What was live before the staged tablet took its place.
+    Installed(GroupId, Option<Tablet>),
+    TabletRemoved(GroupId, Option<Tablet>),
 }
 
 impl Memory {
@@ -64,7 +80,7 @@ impl Memory {
     }
 
     /// A power cut: of the unsynced batches the first `keep` have reached the disk, the others are
-    /// lost. The engine then is what a restarted process would open.
+    /// lost. The engine then is what a restarted process would open: with nothing staged.
     pub fn crash(&self, keep: usize) {
         let mut disk = self.disk.lock();
         while disk.unsynced.len() > keep {
@@ -73,7 +89,27 @@ impl Memory {
                 disk.undo(undo);
             }
         }
+        disk.staged.clear();
         disk.synced();
+    }
+
+    /// Bit rot: damages the stored entry of a slot until it is written again. False when there is
+    /// none.
+    pub fn rot_log(&self, group: GroupId, slot: Slot) -> bool {
+        let mut disk = self.disk.lock();
+        let entry = disk.logs.get_mut(&group).and_then(|log| log.get_mut(&slot));
+        entry.map(|entry| *entry = None).is_some()
+    }
+
+    /// The slots a group's log holds, damaged ones included.
+    pub fn log_slots(&self, group: GroupId) -> Vec<Slot> {
+        let disk = self.disk.lock();
+        disk.logs.get(&group).into_iter().flat_map(|log| log.keys().copied()).collect()
+    }
+
+    /// Puts an empty new disk in place of this one.
+    pub fn wipe(&self) {
+        *self.disk.lock() = Disk::default();
     }
 
     /// How many batches a power cut could lose.
@@ -86,6 +122,7 @@ impl Engine for Memory {
     fn write(&self, batch: &[WriteOp], durability: Durability) -> Result<(), StorageError> {
         let mut disk = self.disk.lock();
         disk.stats.batches += 1;
+        disk.stats.bytes_logged += batch.iter().map(WriteOp::payload_bytes).sum::<u64>();
         let undo = batch.iter().map(|op| disk.apply(op)).collect();
         match durability {
             Durability::Buffered => disk.unsynced.push(undo),
@@ -97,17 +134,14 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn read_log(&self, group: GroupId, from: Slot) -> Result<Vec<(Slot, Vec<u8>)>, StorageError> {
+    fn read_log(&self, group: GroupId, from: Slot) -> Result<Vec<LogRecord>, StorageError> {
         let disk = self.disk.lock();
         let entries = disk.logs.get(&group).into_iter().flat_map(|log| log.range(from..));
-        Ok(entries.map(|(slot, bytes)| (*slot, bytes.clone())).collect())
+        Ok(entries.map(|(slot, bytes)| LogRecord { slot: *slot, bytes: bytes.clone() }).collect())
     }
 
     fn read_meta(&self, prefix: &[u8]) -> Result<Vec<MetaRecord>, StorageError> {
-        let disk = self.disk.lock();
-        let from = disk.meta.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
-        let records = from.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(records.map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(with_prefix(&self.disk.lock().meta, prefix))
     }
 
     fn get(
@@ -118,7 +152,7 @@ impl Engine for Memory {
     ) -> Result<Option<Versioned>, StorageError> {
         let disk = self.disk.lock();
         disk.check_horizon(at)?;
-        let versions = disk.versions.get(&group).and_then(|tablet| tablet.get(key));
+        let versions = disk.live.get(&group).and_then(|tablet| tablet.get(key));
         Ok(versions.and_then(|versions| visible(versions, at)))
     }
 
@@ -133,7 +167,7 @@ impl Engine for Memory {
         let disk = self.disk.lock();
         disk.check_horizon(at)?;
         let mut page = Page::default();
-        let Some(tablet) = disk.versions.get(&group).filter(|_| !range.is_empty()) else {
+        let Some(tablet) = disk.live.get(&group).filter(|_| !range.is_empty()) else {
             return Ok(page);
         };
         let end =
@@ -163,9 +197,65 @@ impl Engine for Memory {
         Ok(())
     }
 
+    fn pin(&self) -> Result<Box<dyn Pinned>, StorageError> {
+        let disk = self.disk.lock();
+        let (meta, tablets) = (disk.meta.clone(), disk.live.clone());
+        Ok(Box::new(View { meta, tablets, horizon: disk.horizon }))
+    }
+
     fn stats(&self) -> EngineStats {
         self.disk.lock().stats
     }
+}
+
+/// A copy of the disk, for [`Engine::pin`].
+struct View {
+    meta: Meta,
+    tablets: BTreeMap<GroupId, Tablet>,
+    horizon: Timestamp,
+}
+
+impl Pinned for View {
+    fn read_meta(&self, prefix: &[u8]) -> Result<Vec<MetaRecord>, StorageError> {
+        Ok(with_prefix(&self.meta, prefix))
+    }
+
+    fn read_versions(
+        &self,
+        group: GroupId,
+        after: Option<&(Key, Timestamp)>,
+        max_bytes: usize,
+    ) -> Result<VersionPage, StorageError> {
+        let mut page = PageInProgress::new(max_bytes);
+        let Some(tablet) = self.tablets.get(&group) else { return Ok(page.end()) };
+        let start = after.map_or(Bound::Unbounded, |(key, _)| Bound::Included(&key[..]));
+        for (key, versions) in tablet.range::<[u8], _>((start, Bound::Unbounded)) {
+            let newer = versions.partition_point(|(written, _)| *written <= self.horizon);
+            let oldest = match newer.checked_sub(1) {
+                Some(newest) if versions[newest].1.is_some() => newest,
+                _ => newer,
+            };
+            let done = after.filter(|(done, _)| done == key).map(|(_, written)| *written);
+            for (written, value) in &versions[oldest..] {
+                if done.is_none_or(|done| *written > done)
+                    && !page.push(key, *written, value.as_ref())
+                {
+                    return Ok(page.more());
+                }
+            }
+        }
+        Ok(page.end())
+    }
+
+    fn horizon(&self) -> Timestamp {
+        self.horizon
+    }
+}
+
+fn with_prefix(meta: &Meta, prefix: &[u8]) -> Vec<MetaRecord> {
+    let from = meta.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+    let records = from.take_while(|(key, _)| key.starts_with(prefix));
+    records.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The error of a read below the horizon. Its caller should have known better (R5).
@@ -196,7 +286,8 @@ impl Disk {
     fn apply(&mut self, op: &WriteOp) -> Undo {
         match op {
             WriteOp::PutLog { group, slot, bytes } => {
-                let old = self.logs.entry(*group).or_default().insert(*slot, bytes.clone());
+                let log = self.logs.entry(*group).or_default();
+                let old = log.insert(*slot, Some(bytes.clone()));
                 Undo::Log(*group, *slot, old)
             }
             WriteOp::TruncateLog { group, upto } => {
@@ -218,9 +309,28 @@ impl Disk {
             }
             WriteOp::DeleteMeta { key } => Undo::Meta(key.clone(), self.meta.remove(key)),
             WriteOp::PutVersion { group, key, at, value } => {
-                let old = self.set_version(*group, key, *at, Some(value.clone()));
+                let tablet = self.live.entry(*group).or_default();
+                let old = set_version(tablet, key, *at, Some(value.clone()));
                 Undo::Version(*group, key.clone(), *at, old)
             }
+            WriteOp::DropMeta { prefix } => {
+                let removed = with_prefix(&self.meta, prefix);
+                for (key, _) in &removed {
+                    self.meta.remove(key);
+                }
+                Undo::MetaRemoved(removed.into_iter().collect())
+            }
+            WriteOp::StageVersion { group, key, at, value } => {
+                let tablet = self.staged.entry(*group).or_default();
+                let old = set_version(tablet, key, *at, Some(value.clone()));
+                Undo::Staged(*group, key.clone(), *at, old)
+            }
+            WriteOp::DropStage { group } => Undo::StageRemoved(*group, self.staged.remove(group)),
+            WriteOp::InstallStage { group } => {
+                let new = self.staged.remove(group).unwrap_or_default();
+                Undo::Installed(*group, self.live.insert(*group, new))
+            }
+            WriteOp::DropTablet { group } => Undo::TabletRemoved(*group, self.live.remove(group)),
         }
     }
 
@@ -240,37 +350,20 @@ impl Disk {
             Undo::Meta(key, None) => {
                 self.meta.remove(&key);
             }
+            Undo::MetaRemoved(removed) => self.meta.extend(removed),
             Undo::Version(group, key, at, old) => {
-                self.set_version(group, &key, at, old);
+                set_version(self.live.entry(group).or_default(), &key, at, old);
             }
-        }
-    }
-
-    /// Sets, or with `None` removes, the version of a key at a timestamp; returns what was there.
-    fn set_version(
-        &mut self,
-        group: GroupId,
-        key: &Key,
-        at: Timestamp,
-        version: Option<Option<Value>>,
-    ) -> Option<Option<Value>> {
-        let tablet = self.versions.entry(group).or_default();
-        let versions = tablet.entry(key.clone()).or_default();
-        let place = versions.binary_search_by_key(&at, |(written, _)| *written);
-        match (place, version) {
-            (Ok(place), Some(value)) => Some(std::mem::replace(&mut versions[place].1, value)),
-            (Err(place), Some(value)) => {
-                versions.insert(place, (at, value));
-                None
+            Undo::Staged(group, key, at, old) => {
+                set_version(self.staged.entry(group).or_default(), &key, at, old);
             }
-            (Ok(place), None) => {
-                let old = versions.remove(place).1;
-                if versions.is_empty() {
-                    tablet.remove(key);
-                }
-                Some(old)
+            Undo::StageRemoved(group, old) => put_back(&mut self.staged, group, old),
+            Undo::Installed(group, old) => {
+                let installed = self.live.remove(&group);
+                put_back(&mut self.staged, group, installed);
+                put_back(&mut self.live, group, old);
             }
-            (Err(_), None) => unreachable!("only what was written is undone"),
+            Undo::TabletRemoved(group, old) => put_back(&mut self.live, group, old),
         }
     }
 
@@ -279,7 +372,7 @@ impl Disk {
         assert!(self.unsynced.is_empty(), "invariant 3");
         self.collect_pending = false;
         let horizon = self.horizon;
-        for tablet in self.versions.values_mut() {
+        for tablet in self.live.values_mut() {
             tablet.retain(|_, versions| {
                 let hidden =
                     versions.partition_point(|(written, _)| *written <= horizon).saturating_sub(1);
@@ -297,89 +390,38 @@ impl Disk {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const G: GroupId = GroupId(7);
-
-    fn put(key: &'static str, at: u64, value: Option<&'static str>) -> WriteOp {
-        let value = value.map(|value| Value::from_static(value.as_bytes()));
-        let key = Key::from_static(key.as_bytes());
-        WriteOp::PutVersion { group: G, key, at: Timestamp::from_micros(at), value }
-    }
-
-    fn log(slot: u64, bytes: &str) -> WriteOp {
-        WriteOp::PutLog { group: G, slot: Slot(slot), bytes: bytes.into() }
-    }
-
-    fn meta(value: &str) -> WriteOp {
-        WriteOp::PutMeta { key: b"applied".to_vec(), value: value.into() }
-    }
-
-    fn newest(disk: &Memory, key: &str) -> Option<Vec<u8>> {
-        disk.get(G, key.as_bytes(), Timestamp::MAX).unwrap().map(|(_, value)| value.to_vec())
-    }
-
-    #[test]
-    fn a_power_cut_loses_only_unsynced_batches_and_the_newest_first() {
-        for keep in 0..=4 {
-            let disk = Memory::new();
-            disk.write(
-                &[put("k", 1, Some("one")), log(1, "a"), log(2, "b"), meta("1")],
-                Durability::Synced,
-            )
-            .unwrap();
-            disk.write(&[put("k", 2, None), meta("2")], Durability::Buffered).unwrap();
-            let truncate = WriteOp::TruncateLog { group: G, upto: Slot(2) };
-            let cut = WriteOp::CutLogTail { group: G, after: Slot(3) };
-            let batch = [truncate, log(2, "c"), log(3, "d"), log(4, "e"), cut, meta("3")];
-            disk.write(&batch, Durability::Buffered).unwrap();
-            disk.write(&[put("k", 1, Some("uno")), put("l", 1, Some("el"))], Durability::Buffered)
-                .unwrap();
-            assert_eq!(disk.unsynced(), 3);
-            disk.crash(keep);
-            assert_eq!(disk.unsynced(), 0);
-
-            let kept = keep.min(3);
-            let slots: Vec<u64> =
-                disk.read_log(G, Slot(0)).unwrap().iter().map(|(slot, _)| slot.0).collect();
-            assert_eq!(slots, if kept < 2 { vec![1, 2] } else { vec![2, 3] });
-            let applied = (kept + 1).min(3).to_string();
-            assert_eq!(
-                disk.read_meta(b"applied").unwrap(),
-                vec![(b"applied".to_vec(), applied.into_bytes())]
-            );
-            assert_eq!(newest(&disk, "k").is_some(), kept == 0);
-            assert_eq!(newest(&disk, "l").is_some(), kept == 3);
-            let first =
-                disk.get(G, b"k", Timestamp::from_micros(1)).unwrap().map(|(_, value)| value);
-            assert_eq!(first.as_deref(), Some(if kept == 3 { &b"uno"[..] } else { b"one" }));
+/// Sets, or with `None` removes, the version of a key at a timestamp; returns what was there.
+fn set_version(
+    tablet: &mut Tablet,
+    key: &Key,
+    at: Timestamp,
+    version: Option<Option<Value>>,
+) -> Option<Option<Value>> {
+    let versions = tablet.entry(key.clone()).or_default();
+    let place = versions.binary_search_by_key(&at, |(written, _)| *written);
+    match (place, version) {
+        (Ok(place), Some(value)) => Some(std::mem::replace(&mut versions[place].1, value)),
+        (Err(place), Some(value)) => {
+            versions.insert(place, (at, value));
+            None
         }
-    }
-
-    #[test]
-    fn a_sync_covers_the_batches_before_it() {
-        let disk = Memory::new();
-        disk.write(&[put("k", 1, Some("one"))], Durability::Buffered).unwrap();
-        disk.write(&[meta("1")], Durability::Synced).unwrap();
-        disk.crash(0);
-        assert_eq!(newest(&disk, "k").as_deref(), Some(&b"one"[..]));
-    }
-
-    #[test]
-    fn history_is_collected_but_not_what_a_power_cut_brings_back() {
-        let disk = Memory::new();
-        disk.write(&[put("k", 1, Some("one")), put("k", 2, Some("two"))], Durability::Synced)
-            .unwrap();
-        disk.write(&[put("k", 3, None)], Durability::Buffered).unwrap();
-        disk.keep_history_from(Timestamp::from_micros(5)).unwrap();
-        disk.crash(0);
-        assert_eq!(newest(&disk, "k").as_deref(), Some(&b"two"[..]));
-        assert_eq!(disk.disk.lock().versions[&G][&b"k"[..]].len(), 1);
-
-        disk.write(&[put("k", 4, None)], Durability::Synced).unwrap();
-        disk.keep_history_from(Timestamp::from_micros(6)).unwrap();
-        assert!(disk.disk.lock().versions[&G].is_empty());
+        (Ok(place), None) => {
+            let old = versions.remove(place).1;
+            if versions.is_empty() {
+                tablet.remove(key);
+            }
+            Some(old)
+        }
+        (Err(_), None) => unreachable!("only what was written is undone"),
     }
 }
+
+fn put_back(tablets: &mut BTreeMap<GroupId, Tablet>, group: GroupId, old: Option<Tablet>) {
+    match old {
+        Some(tablet) => tablets.insert(group, tablet),
+        None => tablets.remove(&group),
+    };
+}
+
+#[cfg(test)]
+mod tests;

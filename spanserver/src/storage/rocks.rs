@@ -1,12 +1,13 @@
 //! The [`Engine`] on RocksDB.
 //!
-//! Three column families behind one write-ahead log:
+//! Four column families behind one write-ahead log:
 //!
 //! | family     | key                        | value                          |
 //! |------------|----------------------------|--------------------------------|
 //! | `log`      | group (u32), slot (u64)    | checksum, entry                |
 //! | `meta`     | the record's key           | checksum, record               |
-//! | `versions` | group (u32), key, *timestamp* | timestamp (u64), row; a deletion is RocksDB's own |
+//! | `tablets`  | group (u32)                | checksum, which generation of its tablet is live, which staged |
+//! | `versions` | group (u32), generation (u32), key, *timestamp* | timestamp (u64), row; a deletion is RocksDB's own |
 //!
 //! Numbers are big-endian, so byte order is their order. The timestamp of a key is a *user-defined
 //! timestamp* of RocksDB: a read names a point in time and sees one version per key, and versions
@@ -25,25 +26,43 @@
 //!   cut (dropped: its writer never heard that it survives) or damage of older bytes
 //!   ([`StorageError::Corruption`]; the folder is not opened).
 //!
+//! - *Tablets are replaced whole*: by a change of the record in `tablets` ([`tablets`]). Whoever
+//!   makes a cursor holds that record's lock meanwhile, and a cursor sees what there was when it
+//!   was made; so the keys of the old tablet may go as soon as the lock was taken.
+//!
 //! The checksums of `log` and `meta` cover key and value and are checked at each reading: what an
 //! acceptor has promised is only repeated if it is what was written. `versions` relies on RocksDB's
 //! checksums of blocks and log records; a second one would be computed for each row of each scan.
 
+mod batch;
+mod keys;
+mod log;
 mod options;
+mod pin;
+mod tablets;
 mod torn_tail;
 
+use self::batch::Batch;
+use self::keys::{TabletId, bounds, timestamp, unseal, versioned};
+use self::pin::{PinCount, View};
+use self::tablets::{Garbage, Tablets};
 use super::memory::below_horizon;
-use super::{Durability, Engine, EngineStats, MetaRecord, StorageError, WriteOp};
-use parking_lot::Mutex;
+use super::{
+    Durability, Engine, EngineStats, LogRecord, MetaRecord, Pinned, StorageError, WriteOp,
+};
+use parking_lot::{Mutex, RwLock};
 use proto::keys::{Row, prefix_end};
 use proto::request::Versioned;
-use proto::{GroupId, Key, KeyRange, Page, Slot, Value};
+use proto::{GroupId, Key, KeyRange, Page, Slot};
+use rocksdb::statistics::Ticker;
 use rocksdb::{
-    ColumnFamily, DBRawIteratorWithThreadMode, DBRecoveryMode, DBWithThreadMode, ReadOptions,
-    SingleThreaded, WriteBatch, WriteOptions,
+    ColumnFamily, DBRawIteratorWithThreadMode, DBRecoveryMode, DBWithThreadMode, Options,
+    ReadOptions, SingleThreaded, WriteBatch, WriteOptions,
 };
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use truetime::Timestamp;
 
 /// Families are fixed at opening, so looking one up needs no lock.
@@ -51,32 +70,47 @@ type Db = DBWithThreadMode<SingleThreaded>;
 type Cursor<'a> = DBRawIteratorWithThreadMode<'a, Db>;
 
 const LOG: &str = "log";
-const VERSIONS: &str = "versions";
 const META: &str = "meta";
+const TABLETS: &str = "tablets";
+const VERSIONS: &str = "versions";
+
+/// Rows of old tablets that one call of [`Engine::keep_history_from`] removes.
+const SWEPT_ROWS_MAX: usize = 4096;
 
 /// An open data folder.
 ///
-/// Invariant: `horizon` (microseconds) is what RocksDB was last told as `full_history_ts_low`, or
-/// the value before that while `raising` is held. Readers do not wait for a raise: RocksDB itself
-/// turns away those that fall into that gap.
+/// Invariants:
+/// 1. `horizon` (microseconds) never falls, and RocksDB's `full_history_ts_low` is never above it.
+///    It is below it only while there are pins, or while `raising` is held: then readers are
+///    turned away here though RocksDB would still know the answer.
+/// 2. `tablets` is what a reader of the family `tablets` would find, except while it is locked for
+///    writing.
 pub struct Rocks {
-    db: Db,
+    db: Arc<Db>,
+    /// Holds the counters of RocksDB.
+    options: Options,
     path: PathBuf,
+    tablets: RwLock<Tablets>,
+    garbage: Mutex<Garbage>,
     horizon: AtomicU64,
-    raising: Mutex<()>,
+    /// What RocksDB was last told.
+    raising: Mutex<Timestamp>,
+    pins: Arc<AtomicUsize>,
     syncs: AtomicU64,
     batches: AtomicU64,
+    bytes_logged: AtomicU64,
 }
 
 impl Rocks {
-    /// Opens the folder, and creates it when it is not there.
+    /// Opens the folder, and creates it when it is not there. What an earlier process had staged
+    /// is forgotten.
     ///
     /// # Errors
     /// [`StorageError::InUse`] when it is open already, in this process or another;
     /// [`StorageError::Corruption`] when bytes that may have been acknowledged are damaged.
     pub fn open(path: &Path) -> Result<Rocks, StorageError> {
         create_folder(path)?;
-        let db = match open_db(path, DBRecoveryMode::AbsoluteConsistency) {
+        let (db, options) = match open_db(path, DBRecoveryMode::AbsoluteConsistency) {
             Err(StorageError::Corruption(damage)) => {
                 if !torn_tail::is_only_damage(path).map_err(|e| world(path, &e))? {
                     return Err(StorageError::Corruption(damage));
@@ -88,13 +122,19 @@ impl Rocks {
         // An empty answer: no horizon was ever set.
         let stored = db.get_full_history_ts_low(family(&db, VERSIONS)).map_err(storage_error)?;
         let horizon = <[u8; 8]>::try_from(stored).map_or(0, u64::from_le_bytes);
+        let tablets = forget_stages(&db)?;
         Ok(Rocks {
-            db,
+            garbage: Mutex::new(tablets.find_garbage(&db)?),
+            tablets: RwLock::new(tablets),
+            db: Arc::new(db),
+            options,
             path: path.to_path_buf(),
             horizon: AtomicU64::new(horizon),
-            raising: Mutex::new(()),
+            raising: Mutex::new(Timestamp::from_micros(horizon)),
+            pins: Arc::default(),
             syncs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            bytes_logged: AtomicU64::new(0),
         })
     }
 
@@ -102,27 +142,56 @@ impl Rocks {
         Timestamp::from_micros(self.horizon.load(Ordering::Acquire))
     }
 
-    /// A cursor over the versions of one range (group included) visible at `at`.
+    /// A cursor over the versions of the group's tablet visible at `at`.
     fn versions_at(
         &self,
-        mut options: ReadOptions,
+        group: GroupId,
         at: Timestamp,
-    ) -> Result<Cursor<'_>, StorageError> {
+        options: impl FnOnce(TabletId) -> ReadOptions,
+    ) -> Result<(TabletId, Cursor<'_>), StorageError> {
         let horizon = self.horizon();
         if at < horizon {
             return Err(below_horizon(at, horizon));
         }
+        let tablets = self.tablets.read();
+        let tablet = tablets.live(group);
+        let mut options = options(tablet);
         options.set_timestamp(timestamp(at));
-        Ok(self.db.raw_iterator_cf_opt(family(&self.db, VERSIONS), options))
+        Ok((tablet, self.db.raw_iterator_cf_opt(family(&self.db, VERSIONS), options)))
+    }
+
+    /// Writes a batch that changes which tablets there are, out of sight of readers.
+    fn write_tablets(&self, ops: &[WriteOp], options: &WriteOptions) -> Result<(), StorageError> {
+        let mut tablets = self.tablets.write();
+        let (batch, changed) = Batch::of(&self.db, &tablets, ops);
+        let mut changed = changed.into_owned();
+        self.db.write_opt(batch, options).map_err(storage_error)?;
+        let dropped = changed.take_dropped();
+        *tablets = changed;
+        drop(tablets);
+        self.garbage.lock().add(dropped);
+        Ok(())
     }
 }
 
 impl Engine for Rocks {
     fn write(&self, ops: &[WriteOp], durability: Durability) -> Result<(), StorageError> {
-        let batch = Batch::of(&self.db, ops);
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        self.db.write_opt(batch, &options).map_err(storage_error)?;
+        let tablets = self.tablets.read();
+        match Batch::of(&self.db, &tablets, ops) {
+            (batch, Cow::Borrowed(_)) => {
+                self.db.write_opt(batch, &options).map_err(storage_error)?;
+                drop(tablets);
+            }
+            // Built once more, as the tablets may have changed before the lock is taken.
+            (_, Cow::Owned(_)) => {
+                drop(tablets);
+                self.write_tablets(ops, &options)?;
+            }
+        }
+        let bytes = ops.iter().map(WriteOp::payload_bytes).sum();
+        self.bytes_logged.fetch_add(bytes, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
         if durability == Durability::Synced {
             self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -130,42 +199,12 @@ impl Engine for Rocks {
         Ok(())
     }
 
-    fn read_log(&self, group: GroupId, from: Slot) -> Result<Vec<(Slot, Vec<u8>)>, StorageError> {
-        let options = bounds(&log_key(group, from), &prefix_end(&group.0.to_be_bytes()));
-        let mut cursor = self.db.raw_iterator_cf_opt(family(&self.db, LOG), options);
-        let mut entries = Vec::new();
-        cursor.seek_to_first();
-        while let Some((key, sealed)) = cursor.item() {
-            let slot = slot_of(key).ok_or_else(|| {
-                StorageError::Corruption(format!("log of {group}: a key of {} bytes", key.len()))
-            })?;
-            let entry = unseal(key, sealed).ok_or_else(|| {
-                StorageError::Corruption(format!("log of {group}, slot {slot}: checksum mismatch"))
-            })?;
-            entries.push((slot, entry.to_vec()));
-            cursor.next();
-        }
-        finish(&cursor, || format!("log of {group} from slot {from}"))?;
-        Ok(entries)
+    fn read_log(&self, group: GroupId, from: Slot) -> Result<Vec<LogRecord>, StorageError> {
+        log::read(&self.db, group, from)
     }
 
     fn read_meta(&self, prefix: &[u8]) -> Result<Vec<MetaRecord>, StorageError> {
-        let options = bounds(prefix, &prefix_end(prefix));
-        let mut cursor = self.db.raw_iterator_cf_opt(family(&self.db, META), options);
-        let mut records = Vec::new();
-        cursor.seek_to_first();
-        while let Some((key, sealed)) = cursor.item() {
-            let record = unseal(key, sealed).ok_or_else(|| {
-                StorageError::Corruption(format!(
-                    "meta record {}: checksum mismatch",
-                    key.escape_ascii()
-                ))
-            })?;
-            records.push((key.to_vec(), record.to_vec()));
-            cursor.next();
-        }
-        finish(&cursor, || format!("meta records {}", prefix.escape_ascii()))?;
-        Ok(records)
+        read_meta(&self.db, bounds(prefix, &prefix_end(prefix)), prefix)
     }
 
     /// Through a cursor and not RocksDB's `Get`, which stops at the first table that has the key:
@@ -178,10 +217,12 @@ impl Engine for Rocks {
         key: &[u8],
         at: Timestamp,
     ) -> Result<Option<Versioned>, StorageError> {
-        let stored = version_key(group, key);
-        let mut options = ReadOptions::default();
-        options.set_prefix_same_as_start(true);
-        let mut cursor = self.versions_at(options, at)?;
+        let (tablet, mut cursor) = self.versions_at(group, at, |_| {
+            let mut options = ReadOptions::default();
+            options.set_prefix_same_as_start(true);
+            options
+        })?;
+        let stored = tablet.key(key);
         cursor.seek(&stored);
         let found = match cursor.item() {
             Some((found, value)) if found == stored => Some(versioned(group, value)?),
@@ -203,20 +244,21 @@ impl Engine for Rocks {
         if range.is_empty() {
             return Ok(page);
         }
-        let prefix = group.0.to_be_bytes();
-        let end = if range.end.is_empty() {
-            prefix_end(&prefix)
-        } else {
-            Key::from(version_key(group, &range.end))
-        };
-        let mut options = bounds(&version_key(group, &range.start), &end);
-        options.set_total_order_seek(true);
-        let mut cursor = self.versions_at(options, at)?;
+        let (_, mut cursor) = self.versions_at(group, at, |tablet| {
+            let end = if range.end.is_empty() {
+                prefix_end(&tablet.prefix())
+            } else {
+                Key::from(tablet.key(&range.end))
+            };
+            let mut options = bounds(&tablet.key(&range.start), &end);
+            options.set_total_order_seek(true);
+            options
+        })?;
         let mut bytes = 0;
         cursor.seek_to_first();
         while let Some((stored, value)) = cursor.item() {
             let (written, value) = versioned(group, value)?;
-            let key = Key::copy_from_slice(&stored[prefix.len()..]);
+            let key = Key::copy_from_slice(&stored[TabletId::PREFIX_BYTES..]);
             if !page.rows.is_empty() && (page.rows.len() >= max_rows || bytes >= max_bytes) {
                 page.resume = Some(key);
                 break;
@@ -230,89 +272,77 @@ impl Engine for Rocks {
     }
 
     fn keep_history_from(&self, horizon: Timestamp) -> Result<(), StorageError> {
-        let _raising = self.raising.lock();
-        if horizon <= self.horizon() {
-            return Ok(());
-        }
-        self.db
-            .increase_full_history_ts_low(family(&self.db, VERSIONS), timestamp(horizon))
-            .map_err(storage_error)?;
+        self.garbage.lock().sweep(&self.db, SWEPT_ROWS_MAX)?;
+        let mut told = self.raising.lock();
+        let horizon = horizon.max(self.horizon());
         self.horizon.store(horizon.micros(), Ordering::Release);
+        // Compaction goes by what it was told, snapshots or not: under a pin it stays as it is.
+        if horizon > *told && self.pins.load(Ordering::Acquire) == 0 {
+            self.db
+                .increase_full_history_ts_low(family(&self.db, VERSIONS), timestamp(horizon))
+                .map_err(storage_error)?;
+            *told = horizon;
+        }
         Ok(())
     }
 
+    fn pin(&self) -> Result<Box<dyn Pinned>, StorageError> {
+        let _told = self.raising.lock();
+        let pin = PinCount::one_more(&self.pins);
+        Ok(Box::new(View::of(Arc::clone(&self.db), self.horizon(), pin)?))
+    }
+
     fn stats(&self) -> EngineStats {
+        let written = [Ticker::WalFileBytes, Ticker::FlushWriteBytes, Ticker::CompactWriteBytes];
         EngineStats {
             syncs: self.syncs.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),
             disk_bytes: folder_bytes(&self.path),
+            bytes_logged: self.bytes_logged.load(Ordering::Relaxed),
+            bytes_written: written.map(|part| self.options.get_ticker_count(part)).iter().sum(),
         }
     }
 }
 
-/// Turns operations into RocksDB's batch; one buffer serves all keys, another all values.
-struct Batch<'a> {
-    db: &'a Db,
-    batch: WriteBatch,
-    key: Vec<u8>,
-    value: Vec<u8>,
+fn read_meta(
+    db: &Db,
+    options: ReadOptions,
+    prefix: &[u8],
+) -> Result<Vec<MetaRecord>, StorageError> {
+    let mut cursor = db.raw_iterator_cf_opt(family(db, META), options);
+    let mut records = Vec::new();
+    cursor.seek_to_first();
+    while let Some((key, sealed)) = cursor.item() {
+        let record = unseal(key, sealed).ok_or_else(|| {
+            let place = key.escape_ascii();
+            StorageError::Corruption(format!("meta record {place}: checksum mismatch"))
+        })?;
+        records.push((key.to_vec(), record.to_vec()));
+        cursor.next();
+    }
+    finish(&cursor, || format!("meta records {}", prefix.escape_ascii()))?;
+    Ok(records)
 }
 
-impl Batch<'_> {
-    fn of(db: &Db, ops: &[WriteOp]) -> WriteBatch {
-        let mut batch =
-            Batch { db, batch: WriteBatch::default(), key: Vec::new(), value: Vec::new() };
-        for op in ops {
-            batch.push(op);
-        }
-        batch.batch
+/// The tablets of all groups, with nothing staged.
+fn forget_stages(db: &Db) -> Result<Tablets, StorageError> {
+    let mut tablets = Tablets::read(db, ReadOptions::default())?;
+    let mut batch = WriteBatch::default();
+    for group in tablets.drop_stages() {
+        tablets.record(db, group, &mut batch);
     }
-
-    fn push(&mut self, op: &WriteOp) {
-        match op {
-            WriteOp::PutLog { group, slot, bytes } => {
-                let key = log_key(*group, *slot);
-                seal(&mut self.value, &key, bytes);
-                self.batch.put_cf(family(self.db, LOG), key, &self.value);
-            }
-            WriteOp::TruncateLog { group, upto } => {
-                self.remove_log(&log_key(*group, Slot::ZERO), &log_key_after(*group, *upto));
-            }
-            WriteOp::CutLogTail { group, after } => {
-                self.remove_log(
-                    &log_key_after(*group, *after),
-                    &log_key_after(*group, Slot(u64::MAX)),
-                );
-            }
-            WriteOp::PutMeta { key, value } => {
-                seal(&mut self.value, key, value);
-                self.batch.put_cf(family(self.db, META), key, &self.value);
-            }
-            WriteOp::DeleteMeta { key } => self.batch.delete_cf(family(self.db, META), key),
-            WriteOp::PutVersion { group, key, at, value } => {
-                self.key.clear();
-                self.key.extend_from_slice(&group.0.to_be_bytes());
-                self.key.extend_from_slice(key);
-                let versions = family(self.db, VERSIONS);
-                let Some(value) = value else {
-                    return self.batch.delete_cf_with_ts(versions, &self.key, timestamp(*at));
-                };
-                self.value.clear();
-                self.value.extend_from_slice(&at.micros().to_be_bytes());
-                self.value.extend_from_slice(value);
-                self.batch.put_cf_with_ts(versions, &self.key, timestamp(*at), &self.value);
-            }
-        }
-    }
-
-    fn remove_log(&mut self, start: &[u8], end: &[u8]) {
-        self.batch.delete_range_cf(family(self.db, LOG), start, end);
-    }
+    // What was dropped is found again as garbage.
+    tablets.take_dropped();
+    // Not synced: if it gets lost, the next opening says the same.
+    db.write(batch).map_err(storage_error)?;
+    Ok(tablets)
 }
 
-fn open_db(path: &Path, recovery: DBRecoveryMode) -> Result<Db, StorageError> {
+fn open_db(path: &Path, recovery: DBRecoveryMode) -> Result<(Db, Options), StorageError> {
     let families = options::families().map_err(storage_error)?;
-    Db::open_cf_descriptors(&options::database(recovery), path, families).map_err(storage_error)
+    let options = options::database(recovery);
+    let db = Db::open_cf_descriptors(&options, path, families).map_err(storage_error)?;
+    Ok((db, options))
 }
 
 fn family<'a>(db: &'a Db, name: &str) -> &'a ColumnFamily {
@@ -337,74 +367,6 @@ fn folder_bytes(path: &Path) -> u64 {
     let Ok(files) = std::fs::read_dir(path) else { return 0 };
     // A file may vanish between being listed and being asked: it does not count then.
     files.flatten().filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
-}
-
-fn log_key(group: GroupId, slot: Slot) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..4].copy_from_slice(&group.0.to_be_bytes());
-    key[4..].copy_from_slice(&slot.0.to_be_bytes());
-    key
-}
-
-/// The first key after a slot's: ranges are removed up to their end, not including it.
-fn log_key_after(group: GroupId, slot: Slot) -> [u8; 13] {
-    let mut key = [0; 13];
-    key[..12].copy_from_slice(&log_key(group, slot));
-    key
-}
-
-fn slot_of(key: &[u8]) -> Option<Slot> {
-    let slot = <[u8; 8]>::try_from(key.get(4..)?).ok()?;
-    Some(Slot(u64::from_be_bytes(slot)))
-}
-
-fn version_key(group: GroupId, key: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(4 + key.len());
-    stored.extend_from_slice(&group.0.to_be_bytes());
-    stored.extend_from_slice(key);
-    stored
-}
-
-/// The checksum covers the key too: a value in another's place is damage as well.
-fn checksum(key: &[u8], value: &[u8]) -> [u8; 4] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(value);
-    hasher.finalize().to_be_bytes()
-}
-
-fn seal(sealed: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    sealed.clear();
-    sealed.extend_from_slice(&checksum(key, value));
-    sealed.extend_from_slice(value);
-}
-
-fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, value) = sealed.split_at_checked(4)?;
-    (sum == checksum(key, value)).then_some(value)
-}
-
-/// Bounds of a cursor; an empty `end` is none.
-fn bounds(start: &[u8], end: &[u8]) -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(start);
-    if !end.is_empty() {
-        options.set_iterate_upper_bound(end);
-    }
-    options
-}
-
-/// A timestamp as RocksDB's comparator wants it: little-endian.
-fn timestamp(at: Timestamp) -> [u8; 8] {
-    at.micros().to_le_bytes()
-}
-
-/// The header and the row of a stored version.
-fn versioned(group: GroupId, stored: &[u8]) -> Result<Versioned, StorageError> {
-    let (written, row) = stored.split_first_chunk::<8>().ok_or_else(|| {
-        StorageError::Corruption(format!("a version of {group} without its timestamp"))
-    })?;
-    Ok((Timestamp::from_micros(u64::from_be_bytes(*written)), Value::copy_from_slice(row)))
 }
 
 /// A cursor stops at the end and at an error alike: this tells them apart.
@@ -440,5 +402,7 @@ fn world(path: &Path, error: &std::io::Error) -> StorageError {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

@@ -171,6 +171,11 @@ impl Manager {
         self.leading.as_ref().map(|leading| leading.ballot)
     }
 
+    /// Every timestamp handed out here while leading is at or below (L4, L5).
+    pub fn s_max(&self) -> Option<Timestamp> {
+        self.leading.as_ref().map(|leading| leading.s_max)
+    }
+
     /// Begins to serve as leader. Everything of earlier leaders is applied (P3); the locks of
     /// prepared transactions are rebuilt here, before the first request (X10).
     pub fn lead(&mut self, ballot: Ballot, lease_start: Timestamp, lease_end: Timestamp) {
@@ -278,8 +283,10 @@ impl Manager {
                 out.reply.push((id, answer));
             }
             Body::Resolve { txn } => self.on_resolve(now, id, txn, out),
-            Body::Status => {
-                out.reply.push((id, Err(Error::InvalidArgument("status is the group's".into()))));
+            Body::Status | Body::Members(_) | Body::Transfer { .. } => {
+                let error =
+                    Error::InvalidArgument("that is for the group, not for its data".into());
+                out.reply.push((id, Err(error)));
             }
         }
     }

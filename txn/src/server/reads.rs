@@ -2,6 +2,7 @@
 
 use super::{Effects, Manager, RequestId, Then};
 use proto::keys::{Page, Span};
+use proto::plant::{Plant, planted};
 use proto::request::{Age, LockMode, ReadSet, ReplyBody, Versioned};
 use proto::{Ballot, Error, TxnId};
 use truetime::{Interval, Timestamp};
@@ -196,7 +197,8 @@ impl Manager {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
             return;
         };
-        let answer = if !now.before(leading.lease_end) {
+        let over = !now.before(leading.lease_end) && !planted(Plant::LeaseAtStartOnly);
+        let answer = if over {
             Err(Error::NotLeader { hint: None })
         } else if txn.is_some() && ballot != leading.ballot {
             Err(Error::aborted("the group changed its leader while reading (X3)"))

@@ -38,6 +38,12 @@ fn any_op() -> impl Strategy<Value = WriteOp> {
         1 => (group(), slot()).prop_map(|(group, after)| WriteOp::CutLogTail { group, after }),
         1 => (any_key(), any::<u8>()).prop_map(|(key, n)| meta(&key, &[n])),
         1 => any_key().prop_map(|key| WriteOp::DeleteMeta { key: key.to_vec() }),
+        1 => any_key().prop_map(|key| WriteOp::DropMeta { prefix: key.to_vec() }),
+        3 => (group(), any_key(), 0..20u64, value())
+            .prop_map(|(group, key, at, value)| WriteOp::StageVersion { group, key, at: s(at), value }),
+        1 => group().prop_map(|group| WriteOp::DropStage { group }),
+        1 => group().prop_map(|group| WriteOp::InstallStage { group }),
+        1 => group().prop_map(|group| WriteOp::DropTablet { group }),
     ]
 }
 
@@ -53,7 +59,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 /// Timestamps of generated operations count from the horizon.
 fn above(horizon: u64, ops: &mut [WriteOp]) {
     for op in ops {
-        if let WriteOp::PutVersion { at, .. } = op {
+        if let WriteOp::PutVersion { at, .. } | WriteOp::StageVersion { at, .. } = op {
             *at = at.plus_micros(horizon + 1);
         }
     }
@@ -61,7 +67,13 @@ fn above(horizon: u64, ops: &mut [WriteOp]) {
 
 fn assert_same(rocks: &dyn Engine, memory: &dyn Engine, horizon: u64) {
     assert_eq!(rocks.read_meta(b"").unwrap(), memory.read_meta(b"").unwrap());
+    let (pinned, expected) = (rocks.pin().unwrap(), memory.pin().unwrap());
+    assert_eq!(pinned.read_meta(b"").unwrap(), expected.read_meta(b"").unwrap());
+    assert_eq!((pinned.horizon(), expected.horizon()), (s(horizon), s(horizon)));
     for group in (0..3).map(GroupId) {
+        let all = tablets::all_versions(&*expected, group, FAR);
+        assert_eq!(tablets::all_versions(&*pinned, group, FAR), all);
+        assert_eq!(tablets::all_versions(&*pinned, group, 12), all, "page by page");
         for from in [0, 5] {
             assert_eq!(
                 rocks.read_log(group, Slot(from)).unwrap(),
@@ -90,7 +102,7 @@ fn assert_same(rocks: &dyn Engine, memory: &dyn Engine, horizon: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rocks_and_memory_agree(steps in proptest::collection::vec(any_step(), 1..40)) {
@@ -113,6 +125,7 @@ proptest! {
             assert_same(&rocks, &memory, horizon);
         }
         drop(rocks);
+        memory.crash(usize::MAX);
         assert_same(&Rocks::open(folder.path()).unwrap(), &memory, horizon);
     }
 }

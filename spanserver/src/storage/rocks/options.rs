@@ -4,7 +4,8 @@
 //! Memory: 32 MiB of memory tables in all, 64 MiB of cached blocks, filters and indexes of at most
 //! 256 open files. Disk beyond the data: 64 MiB of write-ahead log, two small information logs.
 
-use super::{LOG, META, VERSIONS};
+use super::{LOG, META, TABLETS, VERSIONS};
+use rocksdb::statistics::StatsLevel;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Error,
     Options, SliceTransform,
@@ -20,6 +21,7 @@ const OPEN_FILES_MAX: i32 = 256;
 const INFO_LOG_BYTES: usize = MIB;
 const INFO_LOG_FILES: usize = 2;
 const BLOCK_BYTES: usize = 8 * 1024;
+const SKIPPED_MAX: u64 = 256;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
 /// Options of the database as a whole.
@@ -37,10 +39,13 @@ pub fn database(recovery: DBRecoveryMode) -> Options {
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_keep_log_file_num(INFO_LOG_FILES);
     options.set_stats_dump_period_sec(0);
+    // Counters only, for `EngineStats`; timing each operation would cost more than some of them.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options
 }
 
-/// The three families, on one cache. (RocksDB adds its `default`, which stays empty.)
+/// The four families, on one cache. (RocksDB adds its `default`, which stays empty.)
 ///
 /// # Errors
 /// When this build of RocksDB lacks the comparator with timestamps.
@@ -48,9 +53,11 @@ pub fn families() -> Result<Vec<ColumnFamilyDescriptor>, Error> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let log = family(Options::default(), &cache, WRITE_BUFFER_BYTES);
     let meta = family(Options::default(), &cache, META_BUFFER_BYTES);
+    let tablets = family(Options::default(), &cache, META_BUFFER_BYTES);
     Ok(vec![
         ColumnFamilyDescriptor::new(LOG, log),
         ColumnFamilyDescriptor::new(META, meta),
+        ColumnFamilyDescriptor::new(TABLETS, tablets),
         ColumnFamilyDescriptor::new(VERSIONS, versions(&cache)?),
     ])
 }
@@ -66,6 +73,9 @@ fn versions(cache: &Cache) -> Result<Options, Error> {
         .get_options_from_string("comparator=leveldb.BytewiseComparator.u64ts")?;
     let mut options = family(with_timestamps, cache, WRITE_BUFFER_BYTES);
     options.set_prefix_extractor(SliceTransform::create_noop());
+    // A cursor over all versions of a key that has to pass by more than this many in a row (copies
+    // of one version, versions written since its snapshot) gives up on the rest of the key.
+    options.set_max_sequential_skip_in_iterations(SKIPPED_MAX);
     Ok(options)
 }
 

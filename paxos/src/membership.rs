@@ -1,0 +1,314 @@
+//! Changing who belongs to the group (P9): the leader's part.
+//!
+//! ```text
+//!   wanted: n4 instead of n3
+//!     Greet ─▶ n4, which names its seat
+//!     learner    {1,2,3} + learner 4      chosen; then n4 catches up, in rounds
+//!     joint      {1,2,4} and {1,2,3}      chosen by both majorities
+//!     simple     {1,2,4}                  chosen; n3 is told that it is removed
+//! ```
+//! Where one voter only comes or goes, the joint step is left out: majorities before and after
+//! share a node. Both ways rest on the same guards: one change at a time, and none before an entry
+//! of the leader's own ballot is applied. A leader that finds itself in a joint configuration ends
+//! it; one that finds anything less leaves it to whoever asked for it to ask again.
+
+use crate::configuration::{Configuration, Member, Wanted};
+use crate::message::{Message, Output, Payload};
+use crate::progress::Progress;
+use crate::replica::{Replica, Role};
+use proto::plant::{Plant, planted};
+use proto::{Ballot, NodeId, Seat, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+use truetime::{Interval, Timestamp};
+
+/// Rounds in which a learner may catch up before it is taken as it is.
+const ROUNDS_MAX: u32 = 10;
+/// A change that has not got to its joint step after so many leases is given up.
+const GIVE_UP_LEASES: u64 = 60;
+
+/// A change under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    wanted: Wanted,
+    /// Seats of those who are to come, as they named them.
+    seats: BTreeMap<NodeId, Seat>,
+    /// Learners catch up to this slot, since then, for the how-manieth time.
+    round: Option<(Slot, Timestamp, u32)>,
+    give_up_after: Timestamp,
+}
+
+impl Replica {
+    /// Begins to change the members. [`changing`](Self::changing) tells when it has ended,
+    /// [`configuration`](Self::configuration) what has become of it.
+    ///
+    /// # Errors
+    /// Says why not: not leading, not yet, another change is under way, or not possible.
+    pub fn change(
+        &mut self,
+        now: Interval,
+        wanted: Wanted,
+        out: &mut Output,
+    ) -> Result<(), String> {
+        let (at, configuration) = self.acceptor.log.configuration().clone();
+        let opened = self.opened() || planted(Plant::ConfigWithoutOwnBallot);
+        let give_up_us = GIVE_UP_LEASES * self.config.lease_ms * 1_000;
+        let chosen = self.chosen;
+        let Role::Leader(leading) = &mut self.role else {
+            return Err(format!("{} does not lead", self.config.node));
+        };
+        wanted.validate(&configuration)?;
+        if !opened {
+            return Err("this leader has not opened its ballot yet: try again".into());
+        }
+        if leading.change.is_some() || configuration.is_joint() || at.slot > chosen {
+            return Err("another change is under way".into());
+        }
+        if leading.transfer.is_some() {
+            return Err("the leadership is being handed over".into());
+        }
+        leading.change = Some(Change {
+            wanted,
+            seats: BTreeMap::new(),
+            round: None,
+            give_up_after: now.latest().plus_micros(give_up_us),
+        });
+        self.drive_change(now, out);
+        Ok(())
+    }
+
+    /// Whether a change is under way here.
+    pub fn changing(&self) -> bool {
+        let joint = self.acceptor.log.configuration().1.is_joint();
+        matches!(&self.role, Role::Leader(leading) if joint || leading.change.is_some())
+    }
+
+    /// Takes the next step of a change, if it is time for one.
+    pub(crate) fn drive_change(&mut self, now: Interval, out: &mut Output) {
+        let (at, configuration) = self.acceptor.log.configuration().clone();
+        let opened = self.opened() || planted(Plant::ConfigWithoutOwnBallot);
+        let Role::Leader(leading) = &mut self.role else { return };
+        if at.slot > self.chosen || !opened {
+            return; // one step at a time, and not before the ballot is open
+        }
+        if configuration.is_joint() {
+            return self.leave_joint(now, configuration, out);
+        }
+        let Some(change) = &mut leading.change else { return };
+        let everyone = change.wanted.everyone();
+        if everyone.iter().copied().eq(configuration.members.keys().copied())
+            && change.wanted.voters == configuration.voters
+        {
+            leading.change = None;
+            return;
+        }
+        if now.after(change.give_up_after) {
+            leading.change = None;
+            return;
+        }
+        let strangers = everyone.iter().filter(|node| !configuration.members.contains_key(node));
+        let strangers: Vec<NodeId> = strangers.copied().collect();
+        if strangers.iter().any(|node| !change.seats.contains_key(node)) {
+            return; // greeted at every heartbeat
+        }
+        if !strangers.is_empty() {
+            return self.add_learners(now, configuration, &strangers, out);
+        }
+        if self.caught_up(now) {
+            self.change_voters(now, configuration, out);
+        }
+    }
+
+    /// Asks those who are to come for their seats; again at every heartbeat.
+    pub(crate) fn greet(&mut self, out: &mut Output) {
+        let (at, configuration) = self.acceptor.log.configuration();
+        let Role::Leader(leading) = &self.role else { return };
+        let Some(change) = &leading.change else { return };
+        for node in change.wanted.everyone() {
+            if !configuration.members.contains_key(&node) && !change.seats.contains_key(&node) {
+                out.send.push((node, Message::Greet { ballot: leading.ballot, at: *at }));
+            }
+        }
+    }
+
+    pub(crate) fn on_greeted(
+        &mut self,
+        now: Interval,
+        from: NodeId,
+        seat: Seat,
+        ballot: Ballot,
+        out: &mut Output,
+    ) {
+        let Role::Leader(leading) = &mut self.role else { return };
+        let Some(change) = &mut leading.change else { return };
+        if leading.ballot == ballot {
+            change.seats.insert(from, seat);
+            self.drive_change(now, out);
+        }
+    }
+
+    fn add_learners(
+        &mut self,
+        now: Interval,
+        mut configuration: Configuration,
+        strangers: &[NodeId],
+        out: &mut Output,
+    ) {
+        let Role::Leader(leading) = &self.role else { return };
+        let Some(change) = &leading.change else { return };
+        for node in strangers {
+            let witness = change.wanted.witnesses.contains(node);
+            let Some(seat) = change.seats.get(node) else { return };
+            configuration.members.insert(*node, Member { seat: *seat, witness });
+        }
+        self.configure(now, configuration, out);
+    }
+
+    /// Whether the voters to be have the log. They are given rounds: each ends where the log did
+    /// when it began, so a round that was short leaves little to catch up.
+    fn caught_up(&mut self, now: Interval) -> bool {
+        let last = self.acceptor.log.last_slot();
+        let short_us = self.config.lease_ms * 1_000 / 2;
+        let me = self.config.node;
+        let Role::Leader(leading) = &mut self.role else { return false };
+        let Some(change) = &mut leading.change else { return false };
+        let (target, began, count) = *change.round.get_or_insert((last, now.latest(), 1));
+        let has = |node: &NodeId| {
+            *node == me || leading.peers.get(node).is_some_and(|peer| peer.accepted >= target)
+        };
+        if !change.wanted.voters.iter().all(has) {
+            return false;
+        }
+        let short = !now.after(began.plus_micros(short_us));
+        if short || count >= ROUNDS_MAX {
+            return true;
+        }
+        change.round = Some((last, now.latest(), count + 1));
+        false
+    }
+
+    fn change_voters(&mut self, now: Interval, old: Configuration, out: &mut Output) {
+        let Role::Leader(leading) = &self.role else { return };
+        let Some(change) = &leading.change else { return };
+        let wanted = change.wanted.clone();
+        let mut new = old.clone();
+        new.voters = wanted.voters.clone();
+        if !old.differs_by_one(&wanted.voters) && !planted(Plant::SingleStepMembership) {
+            new.outgoing = old.voters;
+            // Learners that are not wanted go at once, old voters with the next step.
+            let keep = wanted.everyone();
+            new.members.retain(|node, _| keep.contains(node) || new.outgoing.contains(node));
+        } else {
+            new.members.retain(|node, _| wanted.everyone().contains(node));
+        }
+        self.configure(now, new, out);
+    }
+
+    fn leave_joint(&mut self, now: Interval, mut configuration: Configuration, out: &mut Output) {
+        let outgoing = std::mem::take(&mut configuration.outgoing);
+        let voters = &configuration.voters;
+        configuration.members.retain(|node, _| voters.contains(node) || !outgoing.contains(node));
+        self.configure(now, configuration, out);
+    }
+
+    /// Appends a configuration; it is in force at once.
+    fn configure(&mut self, now: Interval, configuration: Configuration, out: &mut Output) {
+        self.append(Payload::Configuration(configuration), out);
+        self.meet_peers(now);
+        self.flush(now, out);
+    }
+
+    /// Makes the leader's list of members that of the configuration in force.
+    pub(crate) fn meet_peers(&mut self, now: Interval) {
+        let configuration = &self.acceptor.log.configuration().1;
+        let me = self.config.node;
+        // A new peer is first asked about what stands before the last entry: likely it has that.
+        let next = self.acceptor.log.last_slot();
+        let Role::Leader(leading) = &mut self.role else { return };
+        leading.peers.retain(|node, _| configuration.members.contains_key(node));
+        for node in configuration.members.keys().filter(|node| **node != me) {
+            leading.peers.entry(*node).or_insert_with(|| Progress::new(next, now.latest()));
+        }
+    }
+
+    /// A configuration has been applied: members that it leaves out are told, and a leader that it
+    /// leaves out goes.
+    pub(crate) fn configured(
+        &mut self,
+        now: Interval,
+        before: &Configuration,
+        after: &Configuration,
+        out: &mut Output,
+    ) {
+        let at = self.acceptor.log.configuration_at(self.applied).0;
+        let Role::Leader(leading) = &mut self.role else { return };
+        let gone = before.members.iter().filter(|(node, _)| !after.members.contains_key(node));
+        for (node, member) in gone {
+            out.send.push((*node, Message::Removed { seat: member.seat, at }));
+        }
+        if !after.is_voter(self.config.node) && leading.transfer.is_none() {
+            let fit = |node: &NodeId| after.voters.contains(node) && !after.is_witness(*node);
+            let heirs = leading.peers.iter().filter(|(node, _)| fit(node));
+            let heir = heirs.max_by_key(|(_, peer)| peer.accepted).map(|(node, _)| *node);
+            if let Some(heir) = heir {
+                let _ = self.transfer(now, heir);
+            }
+        }
+    }
+
+    /// A replica that asks for votes although it was removed is told so (P9).
+    pub(crate) fn tell_removed(&self, node: NodeId, seat: Seat, out: &mut Output) {
+        let (at, applied) = self.acceptor.log.configuration_at(self.applied);
+        let belongs =
+            applied.has(node, seat) || self.acceptor.log.configuration().1.has(node, seat);
+        if !belongs && !applied.members.is_empty() {
+            out.send.push((node, Message::Removed { seat, at: *at }));
+        }
+    }
+
+    pub(crate) fn on_removed(
+        &mut self,
+        now: Interval,
+        seat: Seat,
+        at: crate::Position,
+        out: &mut Output,
+    ) {
+        // Who said it may be behind: then the own configuration is the newer one.
+        let newer = at > self.acceptor.log.configuration().0;
+        if seat == self.seat && newer && !self.removed {
+            self.follow(now, None);
+            self.removed = true;
+            out.writes.push(crate::Write::Bury(self.seat));
+        }
+    }
+
+    pub(crate) fn on_greet(
+        &mut self,
+        now: Interval,
+        from: NodeId,
+        (ballot, at): (Ballot, crate::Position),
+        out: &mut Output,
+    ) {
+        // Removed, whether it was told or not: never again under this seat.
+        let (own_at, own) = self.acceptor.log.configuration();
+        let outdated = own.has(self.config.node, self.seat) && at > *own_at;
+        if self.removed || outdated {
+            self.rebirth(now, out);
+        }
+        out.send_after.push((from, Message::Greeted { ballot }));
+    }
+
+    /// The nodes that receive the log, but for this one.
+    pub(crate) fn peers(&self) -> BTreeSet<NodeId> {
+        let me = self.config.node;
+        let members = self.acceptor.log.configuration().1.members.keys();
+        members.copied().filter(|node| *node != me).collect()
+    }
+
+    /// The nodes whose votes count, but for this one.
+    pub(crate) fn voting_peers(&self) -> BTreeSet<NodeId> {
+        let configuration = &self.acceptor.log.configuration().1;
+        let me = self.config.node;
+        let voters = configuration.voters.union(&configuration.outgoing);
+        voters.copied().filter(|node| *node != me).collect()
+    }
+}
