@@ -81,7 +81,9 @@ pub enum WriteOp {
         key: Vec<u8>,
     },
     /// Writes a version; `None` says "no row from here on". The same version may be written again
-    /// (replay), and an older one after a newer (backfill).
+    /// (replay). The versions of a key come in the order of their timestamps, as in the log: an
+    /// older one after a newer is read correctly only until the horizon has passed both
+    /// ([`Engine::keep_history_from`]), because what collects history goes by the order of writing.
     PutVersion {
         /// The group.
         group: GroupId,
@@ -297,9 +299,9 @@ pub trait Engine: Send + Sync {
     /// one at or below the horizon hides may be collected. A lower horizon than before is ignored.
     ///
     /// Reads below it fail with [`StorageError::Io`]: whoever serves reads keeps its own horizon
-    /// at or above this one and turns them away first. Below the horizon a key may only be written
-    /// in the order of its timestamps, because a collected deletion hides nothing any more. A call
-    /// costs a disk sync: make it every few seconds, not with every batch.
+    /// at or above this one and turns them away first. Rows of tablets that were replaced are
+    /// removed here too, some with each call. A call that raises the horizon costs a disk sync:
+    /// make it every few seconds, not with every batch.
     ///
     /// # Errors
     /// I/O.
