@@ -106,6 +106,14 @@ impl Acceptor {
         assert!(self.vote.granted <= self.hard.vote_until, "L1: a grant the disk does not cover");
     }
 
+    /// The vote is granted until then, and its server has that on disk (L1).
+    pub fn extend(&mut self, until: Timestamp) {
+        if self.hard.promised > self.vote.released && self.hard.vote == self.hard.promised {
+            self.vote.granted = self.vote.granted.max(until);
+            self.hard.vote_until = self.hard.vote_until.max(until);
+        }
+    }
+
     /// Takes the entries that follow `prev` in the leader's log.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ impl Replica {
             None => hint.slot.next().min(log.base().slot),
         };
         peer.probe(next);
-        self.send_accept(now, from, false, out);
+        self.send_accept(now, from, (false, false), out);
     }
 
     /// A member whose next entry has left the log gets a snapshot, when it is its turn.
@@ -233,6 +233,7 @@ impl Replica {
     fn say_what_is_held(&mut self, to: NodeId, ballot: Ballot, out: &mut Output) {
         let (upto, applied) = (self.acceptor.held.max(self.chosen), self.applied);
         let sent = Timestamp::MIN; // proves nothing about when it was asked
-        out.send_after.push((to, Message::Accepted { ballot, upto, applied, sent }));
+        let asleep = false;
+        out.send_after.push((to, Message::Accepted { ballot, upto, applied, asleep, sent }));
     }
 }

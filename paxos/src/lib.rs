@@ -14,6 +14,7 @@ mod progress;
 mod proposer;
 pub mod quorum;
 mod replica;
+mod sleep;
 mod transfer;
 
 pub use acceptor::{HardState, Repair};
@@ -21,3 +22,4 @@ pub use ballot::Position;
 pub use configuration::{Configuration, Member, Wanted};
 pub use message::{Base, Chunk, ChunkWanted, Entry, Message, Output, Payload, SnapshotId, Write};
 pub use replica::{Config, Limits, Replica, Stored, new_seat};
+pub use sleep::Asleep;

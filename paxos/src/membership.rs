@@ -72,6 +72,7 @@ impl Replica {
             round: None,
             give_up_after: now.latest().plus_micros(give_up_us),
         });
+        self.wake(now);
         self.drive_change(now, out);
         Ok(())
     }

@@ -136,6 +136,8 @@ pub enum Message {
         chosen: Slot,
         /// Slots up to this one may leave the log once they are applied.
         truncate: Slot,
+        /// Nothing will follow for a while: whoever has all of it may sleep.
+        sleep: bool,
         /// `now().earliest` at the leader before it asked (L2).
         sent: Timestamp,
     },
@@ -148,6 +150,8 @@ pub enum Message {
         upto: Slot,
         /// What the member has applied.
         applied: Slot,
+        /// The member sleeps from now on, until the leader or its own server wakes it.
+        asleep: bool,
         /// Echo of `Accept::sent`.
         sent: Timestamp,
     },

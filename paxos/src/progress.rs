@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     pub applied: Slot,
     /// The next slot to send.
     pub next: Slot,
+    /// It has been asked to sleep, and does.
+    pub asleep: bool,
     /// When it was heard last.
     pub heard: Timestamp,
     /// Messages without an answer: last slot and bytes.
@@ -64,6 +66,7 @@ impl Progress {
             accepted: Slot::ZERO,
             applied: Slot::ZERO,
             next,
+            asleep: false,
             heard: now,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,

@@ -34,6 +34,8 @@ pub(crate) struct Leading {
     pub transfer: Option<Transfer>,
     /// Snapshots begun.
     pub snapshots: u64,
+    /// Heartbeats since anything happened.
+    pub quiet: u32,
 }
 
 impl Leading {
@@ -49,6 +51,7 @@ impl Leading {
             change: None,
             transfer: None,
             snapshots: 0,
+            quiet: 0,
         }
     }
 }
@@ -83,6 +86,9 @@ impl Replica {
     /// Appends an entry under the own ballot.
     pub(crate) fn append(&mut self, payload: Payload, out: &mut Output) -> Slot {
         self.unflushed = true;
+        if let Role::Leader(leading) = &mut self.role {
+            leading.quiet = 0;
+        }
         self.acceptor.propose(payload, out)
     }
 
@@ -101,7 +107,7 @@ impl Replica {
         let (ballot, sent) = (leading.ballot, now.earliest());
         self.acceptor.grant(now, out);
         let (upto, applied) = (self.acceptor.held, self.applied);
-        let accepted = Message::Accepted { ballot, upto, applied, sent };
+        let accepted = Message::Accepted { ballot, upto, applied, asleep: false, sent };
         let node = self.config.node;
         if planted(Plant::OwnCopyUnsynced) {
             out.send.push((node, accepted));
@@ -121,8 +127,9 @@ impl Replica {
         let Role::Leader(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.latest().plus_micros(self.config.heartbeat_ms * 1_000);
         let peers: Vec<NodeId> = leading.peers.keys().copied().collect();
+        let sleep = heartbeat && self.time_to_sleep();
         for peer in peers {
-            self.send_accept(now, peer, heartbeat, out);
+            self.send_accept(now, peer, (heartbeat, sleep), out);
         }
     }
 
@@ -131,20 +138,24 @@ impl Replica {
         &mut self,
         now: Interval,
         to: NodeId,
-        mut heartbeat: bool,
+        (mut heartbeat, sleep): (bool, bool),
         out: &mut Output,
     ) {
         loop {
             self.snapshot_if_needed(now, to, out);
             let Some((prev, entries)) = self.next_message(now, to, heartbeat) else { return };
-            let Role::Leader(leading) = &self.role else { return };
+            let Role::Leader(leading) = &mut self.role else { return };
             let more = !entries.is_empty();
+            if let Some(peer) = leading.peers.get_mut(&to).filter(|_| !sleep) {
+                peer.asleep = false;
+            }
             let message = Message::Accept {
                 ballot: leading.ballot,
                 prev,
                 entries,
                 chosen: self.chosen,
                 truncate: leading.truncate,
+                sleep,
                 sent: now.earliest(),
             };
             out.send.push((to, message));
@@ -218,7 +229,7 @@ impl Replica {
         from: NodeId,
         (ballot, sent): (Ballot, Timestamp),
         (prev, entries): (Position, Vec<Entry>),
-        (chosen, truncate): (Slot, Slot),
+        (chosen, truncate, sleep): (Slot, Slot, bool),
         out: &mut Output,
     ) {
         if !self.heed(now, from, ballot, out) {
@@ -234,7 +245,9 @@ impl Replica {
                 self.chosen = self.chosen.max(chosen.min(self.acceptor.held));
                 self.truncate(truncate, out);
                 let (upto, applied) = (self.acceptor.held, self.applied);
-                out.send_after.push((from, Message::Accepted { ballot, upto, applied, sent }));
+                let asleep = sleep && self.fall_asleep();
+                let accepted = Message::Accepted { ballot, upto, applied, asleep, sent };
+                out.send_after.push((from, accepted));
                 if wrote {
                     out.send_after.push((self.config.node, self.durable_message()));
                 }
@@ -260,6 +273,7 @@ impl Replica {
             self.acceptor.promise(ballot, self.chosen, out);
         }
         self.acceptor.grant(now, out);
+        self.asleep = false;
         self.follow(now, Some(from));
         true
     }
@@ -269,7 +283,7 @@ impl Replica {
         now: Interval,
         from: NodeId,
         (ballot, sent): (Ballot, Timestamp),
-        (upto, applied): (Slot, Slot),
+        (upto, applied, asleep): (Slot, Slot, bool),
         out: &mut Output,
     ) {
         let held = self.acceptor.held;
@@ -285,6 +299,8 @@ impl Replica {
         } else if let Some(peer) = leading.peers.get_mut(&from) {
             peer.heard = now.latest();
             peer.applied = applied.max(peer.applied);
+            // Only as the answer to the last request, which has asked for it.
+            peer.asleep |= asleep && upto == held && leading.quiet > 0;
             peer.accepted(upto);
             let found = match &peer.mode {
                 Mode::Replicate => false,
@@ -300,7 +316,7 @@ impl Replica {
         }
         self.choose();
         if from != me {
-            self.send_accept(now, from, false, out);
+            self.send_accept(now, from, (false, false), out);
         }
         self.drive_change(now, out);
         self.check();

@@ -140,6 +140,10 @@ pub struct Replica {
     /// The highest round seen anywhere, so that the next campaign goes above it.
     pub(crate) highest_round: u64,
     pub(crate) unflushed: bool,
+    /// The group's other parts have nothing under way.
+    pub(crate) idle: bool,
+    /// A follower that sleeps.
+    pub(crate) asleep: bool,
     pub(crate) receiving: Option<Receiving>,
     pub(crate) election_at: Timestamp,
     rng: SmallRng,
@@ -176,6 +180,8 @@ impl Replica {
             applied,
             highest_round: 0,
             unflushed: false,
+            idle: false,
+            asleep: false,
             receiving: None,
             election_at: Timestamp::MIN,
             config,
@@ -203,8 +209,8 @@ impl Replica {
             Message::Prepare { ballot, last, sent, released } => {
                 self.on_prepare(now, (from, seat), (ballot, last), sent, released, out);
             }
-            Message::Accept { ballot, prev, entries, chosen, truncate, sent } => {
-                let positions = (chosen, truncate);
+            Message::Accept { ballot, prev, entries, chosen, truncate, sleep, sent } => {
+                let positions = (chosen, truncate, sleep);
                 self.on_accept(now, from, (ballot, sent), (prev, entries), positions, out);
             }
             Message::Chunk { ballot, chunk } => self.on_chunk(now, from, ballot, chunk, out),
@@ -221,8 +227,8 @@ impl Replica {
             Message::Promise { ballot, sent } if counts => {
                 self.on_promise(now, from, (ballot, sent), out);
             }
-            Message::Accepted { ballot, upto, applied, sent } if counts => {
-                self.on_accepted(now, from, (ballot, sent), (upto, applied), out);
+            Message::Accepted { ballot, upto, applied, asleep, sent } if counts => {
+                self.on_accepted(now, from, (ballot, sent), (upto, applied, asleep), out);
             }
             Message::Gap { ballot, prev, hint, sent } if counts => {
                 self.on_gap(now, from, (ballot, sent), (prev, hint), out);
@@ -241,6 +247,9 @@ impl Replica {
 
     /// Time has come. Call at [`wake_at`](Self::wake_at) or any time.
     pub fn tick(&mut self, now: Interval, out: &mut Output) {
+        if self.asleep().is_some() {
+            return;
+        }
         if let Role::Leader(leading) = &self.role {
             let configuration = &self.acceptor.log.configuration().1;
             let forsaken = leading.lease.forsaken_after(self.config.node, configuration);
@@ -270,6 +279,9 @@ impl Replica {
 
     /// Call [`tick`](Self::tick) once `after` this.
     pub fn wake_at(&self) -> Timestamp {
+        if self.asleep().is_some() {
+            return Timestamp::MAX;
+        }
         match &self.role {
             Role::Leader(leading) => leading.heartbeat_at.min(self.chunks_at()),
             _ if self.may_campaign() => self.election_at.max(self.acceptor.vote.granted),
@@ -442,6 +454,7 @@ impl Replica {
     pub(crate) fn follow(&mut self, now: Interval, leader: Option<NodeId>) {
         self.role = Role::Follower;
         self.leader = leader;
+        self.asleep = false;
         self.unflushed = false;
         self.reset_election_timer(now);
     }

@@ -48,6 +48,7 @@ impl Replica {
         }
         let give_up_after = now.latest().plus_micros(give_up_us);
         leading.transfer = Some(Transfer { to, give_up_after });
+        self.wake(now);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use proto::request::{Body, GroupStatus, Members, Reply, ReplyBody, Request};
 use proto::{Ballot, Command, Error, GroupId, NodeId, Seat, Slot, TxnId, codec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use std::collections::BTreeMap;
 use truetime::{Interval, Timestamp};
 use txn::server::{Effects, Manager, ReadResult, Replicated, RequestId};
 
@@ -119,7 +120,7 @@ pub struct Group {
 
 impl Group {
     /// A replica from its disk; a disk that has never seen the group makes one that belongs to
-    /// nobody, with a seat of its own (P9).
+    /// nobody, with a seat of its own (P9). `granted`: see [`meta::granted`].
     ///
     /// # Errors
     /// I/O and corruption.
@@ -128,11 +129,17 @@ impl Group {
         node: NodeId,
         settings: &Settings,
         engine: &dyn Engine,
+        granted: &BTreeMap<NodeId, Timestamp>,
     ) -> Result<Group, StorageError> {
         let recovered = meta::recover(engine, id)?;
         let config = settings.paxos(id, node);
         let stored = match recovered.stored {
-            Some(stored) => stored,
+            Some(mut stored) => {
+                // L1: what was granted while the group slept.
+                let holder = granted.get(&stored.hard.vote.node).copied().unwrap_or_default();
+                stored.hard.vote_until = stored.hard.vote_until.max(holder);
+                stored
+            }
             None => {
                 let seat = paxos::new_seat(&mut SmallRng::seed_from_u64(config.seed));
                 let identity = meta::Identity { seat, removed: false };
@@ -309,8 +316,25 @@ impl Group {
         self.carry_out(fx, out, mine);
     }
 
+    /// See [`Replica::vouched`].
+    pub(crate) fn vouched(&mut self, member: NodeId, sent: Timestamp) {
+        self.replica.vouched(member, sent);
+    }
+
+    /// See [`Replica::extend_vote`].
+    pub(crate) fn extend_vote(&mut self, until: Timestamp) {
+        self.replica.extend_vote(until);
+    }
+
+    /// See [`Replica::wake`].
+    pub(crate) fn wake(&mut self, now: Interval) {
+        self.replica.wake(now);
+        self.tick_at = Timestamp::MIN;
+    }
+
     /// Time has come for something.
     pub(crate) fn tick(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
+        self.replica.set_idle(self.manager.quiet_until().is_some());
         if now.after(self.replica.wake_at()) {
             let mut px = paxos::Output::default();
             self.replica.tick(now, &mut px);
@@ -341,7 +365,8 @@ impl Group {
         self.take(px, mine);
         self.settle(now, out, mine);
         let head = self.head.as_ref().and_then(|(_, head)| head.wait_for());
-        let tick = self.manager.serving().map(|_| self.tick_at);
+        let quiet = self.manager.quiet_until().filter(|_| self.replica.asleep().is_some());
+        let tick = self.manager.serving().map(|_| quiet.unwrap_or(self.tick_at).max(self.tick_at));
         let hand_over = self.manager.s_max().filter(|_| self.replica.may_hand_over());
         let wakes = [head, tick, hand_over].into_iter().flatten();
         wakes.fold(self.replica.wake_at(), Timestamp::min)

@@ -16,6 +16,7 @@
 //! - [`group`]: asks `txn` what to replicate and hands it to `paxos`, which do not know each
 //!   other; applies what is chosen, in slot order, not before `after(s)` (X8).
 //! - [`server`]: routes events to groups, and holds back what waits for the disk (P1, P5).
+//! - `beats`: one heartbeat for each pair of servers, for all groups that are asleep.
 //! - [`meta`]: the names of records on disk; [`found`] makes a disk that of a founding member.
 //! - [`snapshot`]: how a tablet travels to a replica that lacks too much (P7).
 //! - [`storage`]: the engine: RocksDB, or memory.
@@ -27,6 +28,7 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod beats;
 pub mod group;
 pub mod meta;
 // The two places that may use threads, clocks and files.

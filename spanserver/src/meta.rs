@@ -10,6 +10,7 @@
 //! | `a` | [`Applied`]: the last slot the tablet holds |
 //! | `c` | the configuration in force at that slot |
 //! | `p`, `o` | tables: prepared transactions, outcomes |
+//! | `v` | until when votes of sleeping groups were granted to a node; the group is the shard's first |
 
 use crate::storage::{Engine, LogRecord, MetaRecord, StorageError, WriteOp};
 use paxos::{Base, Configuration, Entry, HardState, Position, Stored};
@@ -17,6 +18,7 @@ use proto::command::PrepareRecord;
 use proto::{GroupId, NodeId, Seat, Slot, TxnId, codec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use truetime::Timestamp;
 use txn::server::{OutcomeRecord, Replicated, StateChange};
 
@@ -27,6 +29,7 @@ const APPLIED: u8 = b'a';
 const CONFIGURATION: u8 = b'c';
 const PREPARED: u8 = b'p';
 const OUTCOME: u8 = b'o';
+const GRANTED: u8 = b'v';
 const ALL: [u8; 7] = [IDENTITY, HARD_STATE, BASE, APPLIED, CONFIGURATION, PREPARED, OUTCOME];
 
 /// Which replica this disk holds.
@@ -181,6 +184,28 @@ pub fn found(
 /// Writes who this replica is.
 pub fn identity_op(group: GroupId, identity: Identity) -> WriteOp {
     put(IDENTITY, group, &identity)
+}
+
+/// Notes until when the votes of a shard's sleeping groups may have been granted to a node (L1).
+/// `shard`: the first of its groups.
+pub fn granted_op(shard: GroupId, to: NodeId, until: Timestamp) -> WriteOp {
+    let mut key = group_key(GRANTED, shard);
+    key.extend_from_slice(&to.0.to_be_bytes());
+    WriteOp::PutMeta { key, value: codec::encode(&(to, until)) }
+}
+
+/// Until when votes of sleeping groups may have been granted, to each node, by whatever shard.
+///
+/// # Errors
+/// I/O and corruption.
+pub fn granted(engine: &dyn Engine) -> Result<BTreeMap<NodeId, Timestamp>, StorageError> {
+    let mut all = BTreeMap::new();
+    for (_, value) in engine.read_meta(&[GRANTED])? {
+        let (to, until): (NodeId, Timestamp) = decode("votes", GroupId::ROOT, &value)?;
+        let granted: &mut Timestamp = all.entry(to).or_default();
+        *granted = until.max(*granted);
+    }
+    Ok(all)
 }
 
 /// Writes promises and votes.

@@ -1,7 +1,9 @@
 //! All groups of one server (or of one of its shards): routes events, holds back what waits for
 //! the disk.
 
+use crate::beats::{Beats, Outcome};
 use crate::group::{Group, GroupOutput, Settings};
+use crate::meta;
 use crate::storage::{Engine, StorageError, WriteOp};
 use bytes::Bytes;
 use paxos::{Base, ChunkWanted, SnapshotId};
@@ -27,6 +29,30 @@ pub enum Message {
     },
     /// From one group's leader to another's, in two-phase commit.
     Txn(PeerMessage),
+    /// The heartbeat of all groups that the sender leads and that are asleep on both sides.
+    Beat {
+        /// One of them.
+        anchor: GroupId,
+        /// A number for which they are, with their ballots.
+        digest: u64,
+        /// Which they are; empty: those that were listed with this digest before.
+        groups: Vec<(GroupId, Ballot)>,
+        /// `now().earliest` at the sender before it asked (L2).
+        sent: Timestamp,
+    },
+    /// Answer to `Beat`, after the disk of who gives it.
+    BeatTaken {
+        /// Echo of `Beat::anchor`.
+        anchor: GroupId,
+        /// Echo of `Beat::digest`.
+        digest: u64,
+        /// Echo of `Beat::sent`.
+        sent: Timestamp,
+        /// All of them are asleep here, and their votes renewed (L1).
+        agrees: bool,
+        /// Those that are not; none, although it does not agree: list them again.
+        awake: Vec<GroupId>,
+    },
 }
 
 impl Message {
@@ -35,6 +61,7 @@ impl Message {
         match self {
             Message::Paxos { group, .. } => *group,
             Message::Txn(message) => message.to,
+            Message::Beat { anchor, .. } | Message::BeatTaken { anchor, .. } => *anchor,
         }
     }
 }
@@ -146,8 +173,8 @@ pub struct Output {
     pub wake_after: Timestamp,
 }
 
-/// A Paxos message that leaves after the disk has answered: of which group and seat, to whom.
-type Waiting = (GroupId, Seat, NodeId, paxos::Message);
+/// A message that leaves after the disk has answered, and to whom.
+type Waiting = (NodeId, Message);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -158,6 +185,9 @@ pub struct Server {
     wakes: BTreeMap<GroupId, Timestamp>,
     /// What waits for a batch on its way to the disk, oldest first (P1).
     held: VecDeque<(u64, Vec<Waiting>)>,
+    beats: Beats,
+    /// What beats have brought about in this step.
+    beaten: Outcome,
     next_batch: u64,
 }
 
@@ -172,12 +202,22 @@ impl Server {
         settings: &Settings,
         engine: &dyn Engine,
     ) -> Result<Server, StorageError> {
+        let granted = meta::granted(engine)?;
         let groups = groups
             .into_iter()
-            .map(|id| Ok((id, Group::recover(id, node, settings, engine)?)))
+            .map(|id| Ok((id, Group::recover(id, node, settings, engine, &granted)?)))
             .collect::<Result<BTreeMap<_, _>, StorageError>>()?;
         let wakes = groups.keys().map(|id| (*id, Timestamp::MIN)).collect();
-        Ok(Server { node, groups, wakes, held: VecDeque::new(), next_batch: 1 })
+        let shard = groups.keys().next().copied().unwrap_or_default();
+        Ok(Server {
+            node,
+            groups,
+            wakes,
+            held: VecDeque::new(),
+            beats: Beats::new(node, shard, settings, granted),
+            beaten: Outcome::default(),
+            next_batch: 1,
+        })
     }
 
     /// The groups hosted here.
@@ -191,20 +231,30 @@ impl Server {
         let mut touched: BTreeMap<GroupId, GroupOutput> = BTreeMap::new();
         let due = self.wakes.iter().filter(|(_, at)| now.after(**at)).map(|(id, _)| *id);
         for id in due.collect::<Vec<_>>() {
-            if let Some(group) = self.groups.get_mut(&id) {
+            if let Some(group) = self.awake(id) {
                 group.tick(now, &mut out, touched.entry(id).or_default());
             }
         }
         for event in events {
             self.event(now, event, &mut out, &mut touched);
         }
+        self.beats.tick(now, &mut self.beaten);
+        let Outcome { send, send_after, ops, wake } = std::mem::take(&mut self.beaten);
+        for id in wake {
+            if let Some(group) = self.awake(id) {
+                group.wake(now);
+                group.tick(now, &mut out, touched.entry(id).or_default());
+            }
+        }
+        out.send.extend(send);
         // What one round releases (a message to itself whose disk has answered) may touch more
         // groups; it ends because nothing is released twice.
-        let mut persisted = Vec::new();
-        let mut after = Vec::new();
+        let mut persisted = ops;
+        let mut after: Vec<Waiting> = send_after;
         while let Some((id, mut mine)) = touched.pop_first() {
             if let Some(group) = self.groups.get_mut(&id) {
                 self.wakes.insert(id, group.finish(now, &mut out, &mut mine));
+                self.beats.note(now, id, group.replica().asleep());
             }
             out.apply.extend(mine.apply);
             persisted.extend(mine.log);
@@ -213,16 +263,24 @@ impl Server {
             out.send.extend(mine.send.into_iter().map(|(to, message)| (to, paxos(message))));
             out.chunks.extend(mine.chunks.into_iter().map(|wanted| (id, wanted)));
             out.forget.extend(mine.forget.into_iter().map(|snapshot| (id, snapshot)));
-            after.extend(mine.send_after.into_iter().map(|(to, message)| (id, seat, to, message)));
+            after.extend(mine.send_after.into_iter().map(|(to, message)| (to, paxos(message))));
             let on_its_way = !persisted.is_empty() || !self.held.is_empty();
             if touched.is_empty() && (!on_its_way || planted(Plant::LogUnsynced)) {
                 let free = std::mem::take(&mut after);
                 self.release(now, free, &mut out, &mut touched);
             }
         }
-        self.hold(persisted, after, &mut out);
-        out.wake_after = self.wakes.values().copied().min().unwrap_or(Timestamp::MAX);
+        self.hold(persisted, after, now, &mut out);
+        let wakes = self.wakes.values().copied();
+        out.wake_after = wakes.fold(self.beats.wake_after(), Timestamp::min);
         out
+    }
+
+    /// A group, to do something with; should it be asleep, it first learns what was kept for it.
+    fn awake(&mut self, id: GroupId) -> Option<&mut Group> {
+        let group = self.groups.get_mut(&id)?;
+        self.beats.refresh(id, group);
+        Some(group)
     }
 
     fn event(
@@ -233,7 +291,7 @@ impl Server {
         touched: &mut BTreeMap<GroupId, GroupOutput>,
     ) {
         match event {
-            Event::Request { id, request } => match self.groups.get_mut(&request.group) {
+            Event::Request { id, request } => match self.awake(request.group) {
                 Some(group) => {
                     let mine = touched.entry(request.group).or_default();
                     group.request(now, id, request, out, mine);
@@ -251,13 +309,13 @@ impl Server {
                 }
             }
             Event::ChunkRead { group: id, id: snapshot, index, base, data, last } => {
-                if let Some(group) = self.groups.get_mut(&id) {
+                if let Some(group) = self.awake(id) {
                     let mine = touched.entry(id).or_default();
                     group.chunk_read(now, (snapshot, index), base, (data, last), mine);
                 }
             }
             Event::ReadDone { group: id, id: request, txn, ballot, result } => {
-                if let Some(group) = self.groups.get_mut(&id) {
+                if let Some(group) = self.awake(id) {
                     let mine = touched.entry(id).or_default();
                     group.read_done(now, request, (txn, ballot), result, out, mine);
                 }
@@ -274,8 +332,21 @@ impl Server {
         touched: &mut BTreeMap<GroupId, GroupOutput>,
     ) {
         let id = message.group();
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let me = self.node;
+        let message = match message {
+            Message::Beat { anchor, digest, groups, sent } => {
+                let beat = (anchor, digest, sent);
+                return self.beats.on_beat(now, from, beat, groups, &mut self.beaten);
+            }
+            Message::BeatTaken { digest, sent, agrees, awake, .. } => {
+                let taken = (digest, sent, agrees);
+                return self.beats.on_taken(now, from, taken, &awake, &mut self.beaten);
+            }
+            message => message,
+        };
+        let Some(group) = self.awake(id) else { return };
         match message {
+            Message::Beat { .. } | Message::BeatTaken { .. } => {}
             Message::Paxos { seat, message, .. } => {
                 group.paxos(now, (from, seat), message, out, touched.entry(id).or_default());
             }
@@ -285,8 +356,8 @@ impl Server {
             Message::Txn(message) => {
                 // From a group of this node: its own replica of the group knows who leads. From
                 // elsewhere: the sender's knowledge is old; it will send again.
-                let leader = group.replica().leader_hint().filter(|leader| *leader != self.node);
-                if let Some(leader) = leader.filter(|_| from == self.node) {
+                let leader = group.replica().leader_hint().filter(|leader| *leader != me);
+                if let Some(leader) = leader.filter(|_| from == me) {
                     out.send.push((leader, Message::Txn(message)));
                 }
             }
@@ -301,17 +372,16 @@ impl Server {
         out: &mut Output,
         touched: &mut BTreeMap<GroupId, GroupOutput>,
     ) {
-        for (id, seat, to, message) in messages {
-            if to != self.node {
-                out.send.push((to, Message::Paxos { group: id, seat, message }));
-            } else if let Some(group) = self.groups.get_mut(&id) {
-                group.paxos(now, (to, seat), message, out, touched.entry(id).or_default());
+        for (to, message) in messages {
+            match to == self.node {
+                true => self.message(now, to, message, out, touched),
+                false => out.send.push((to, message)),
             }
         }
     }
 
     /// P1: what depends on the disk waits for this batch, or for the last one on its way.
-    fn hold(&mut self, ops: Vec<WriteOp>, after: Vec<Waiting>, out: &mut Output) {
+    fn hold(&mut self, ops: Vec<WriteOp>, after: Vec<Waiting>, now: Interval, out: &mut Output) {
         if !ops.is_empty() {
             let batch = self.next_batch;
             self.next_batch += 1;
@@ -320,7 +390,10 @@ impl Server {
         } else if let Some((_, waiting)) = self.held.back_mut() {
             waiting.extend(after);
         } else {
-            assert!(after.is_empty(), "with nothing on its way, everything was released");
+            // Nothing is on its way: beats alone came to this, for groups were let go above.
+            let mut touched = BTreeMap::new();
+            self.release(now, after, out, &mut touched);
+            assert!(touched.is_empty(), "a group's messages were all released");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::locks::{Changes, Ticket};
 use super::{Effects, Manager, Then};
 use proto::peer::PeerBody;
 use proto::{Command, Error, TxnId};
-use truetime::Interval;
+use truetime::{Interval, Timestamp};
 
 impl Manager {
     /// Time passes: silent clients lose their locks, unanswered messages are repeated. Call it
@@ -24,6 +24,23 @@ impl Manager {
             self.resend(out);
         }
         self.forget(now, out);
+    }
+
+    /// Whether nothing is under way, so that [`tick`](Self::tick) has nothing to do before the
+    /// time returned. `None`: something is.
+    pub fn quiet_until(&self) -> Option<Timestamp> {
+        let leading = self.leading.as_ref()?;
+        let quiet = leading.active.is_empty()
+            && leading.waiting.is_empty()
+            && leading.reads.is_empty()
+            && leading.in_flight.is_empty()
+            && leading.preparing.is_empty()
+            && leading.settling.is_empty()
+            && leading.deciding.is_empty()
+            && leading.unacknowledged.is_empty()
+            && self.replicated.prepared.is_empty();
+        let forget = !self.replicated.outcomes.is_empty();
+        quiet.then_some(if forget { leading.forget_at } else { Timestamp::MAX })
     }
 
     /// X4: silent clients.
