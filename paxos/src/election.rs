@@ -165,7 +165,7 @@ impl Replica {
         let lease = Lease::new(now.latest(), promised, self.config.lease_ms * 1_000);
         let opening = self.acceptor.held.next();
         let truncate = self.acceptor.log.base().slot;
-        self.role = Role::Leader(Leading::new(ballot, lease, opening, truncate));
+        self.role = Role::Leader(Box::new(Leading::new(ballot, lease, opening, truncate)));
         self.append(Payload::Noop, out);
         self.meet_peers(now);
         self.flush(now, out);

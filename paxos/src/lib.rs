@@ -92,6 +92,7 @@
 mod acceptor;
 mod ballot;
 mod catch_up;
+mod config;
 mod configuration;
 mod election;
 mod lease;
@@ -107,7 +108,8 @@ mod transfer;
 
 pub use acceptor::{HardState, Repair};
 pub use ballot::Position;
+pub use config::{Config, Limits};
 pub use configuration::{Configuration, Member, Wanted};
 pub use message::{Base, Chunk, ChunkWanted, Entry, Message, Output, Payload, SnapshotId, Write};
-pub use replica::{Config, Limits, Replica, Stored, new_seat};
+pub use replica::{Replica, Stored, new_seat};
 pub use sleep::Asleep;
