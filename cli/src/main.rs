@@ -7,12 +7,14 @@
 //! | `sql` | a prompt on a terminal, scripts otherwise ([`shell`]) |
 //! | `import` | a CSV file into a table, in batches that are each one transaction |
 //! | `admin groups` | every Paxos group at every replica, at a glance |
+//! | `check replicas` | what replicas have on disk, compared |
 //! | `sim` | the simulated world, seed by seed |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
 //! Commands open a universe in their own process ([`data`]), print results through [`output`] to
 //! standard output and everything else to standard error, and end with one of the codes in
-//! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers.
+//! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers. (`check`
+//! reads the storage of servers that do not run.)
 //!
 //! ## What is absent, on purpose
 //! Servers that listen on sockets, and commands that talk to them, are not built yet.
@@ -59,6 +61,9 @@ enum Command {
     /// Look inside a universe.
     #[command(subcommand)]
     Admin(commands::admin::Command),
+    /// Compare what replicas have on disk.
+    #[command(subcommand)]
+    Check(commands::check::Command),
     /// Run simulated clusters under faults and check every promise.
     #[command(subcommand)]
     Sim(commands::sim::Command),
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
         Command::Sql(arguments) => block_on(commands::sql::run(arguments)),
         Command::Import(arguments) => block_on(commands::import::run(arguments)),
         Command::Admin(command) => block_on(commands::admin::run(command)),
+        Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),
         Command::Bench(command) => block_on(commands::bench::run(command)),
     };
