@@ -82,6 +82,10 @@ pub struct UniverseStats {
     pub syncs: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Bytes of keys and values handed to the engines since the start.
+    pub bytes_logged: u64,
+    /// Bytes the engines wrote to the disks since the start: logs, files, and compaction.
+    pub bytes_written: u64,
     /// Replicas of each group.
     pub replicas: u32,
     /// Groups, the root group included.
@@ -174,6 +178,8 @@ impl Universe {
         UniverseStats {
             syncs: stats.iter().map(|s| s.syncs).sum(),
             disk_bytes: stats.iter().map(|s| s.disk_bytes).sum(),
+            bytes_logged: stats.iter().map(|s| s.bytes_logged).sum(),
+            bytes_written: stats.iter().map(|s| s.bytes_written).sum(),
             replicas: self.description.replicas,
             groups: self.description.groups + 1,
         }

@@ -44,6 +44,10 @@ pub struct NodeStats {
     pub batches: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Bytes of keys and values handed to the engine.
+    pub bytes_logged: u64,
+    /// Bytes the engine wrote to the disk: its log, its files, and compaction.
+    pub bytes_written: u64,
 }
 
 /// What the threads of a node share.
@@ -156,7 +160,13 @@ impl Node {
     pub fn stats(&self) -> NodeStats {
         let Some(engine) = self.engine.lock().clone() else { return NodeStats::default() };
         let stats = engine.stats();
-        NodeStats { syncs: stats.syncs, batches: stats.batches, disk_bytes: stats.disk_bytes }
+        NodeStats {
+            syncs: stats.syncs,
+            batches: stats.batches,
+            disk_bytes: stats.disk_bytes,
+            bytes_logged: stats.bytes_logged,
+            bytes_written: stats.bytes_written,
+        }
     }
 
     /// Stops the threads and waits for them. What was not answered stays unanswered.

@@ -1,5 +1,6 @@
-//! `meridian bench`: a universe at work, measured and checked.
+//! `meridian bench transfer`: transactions over two groups, and an auditor.
 
+use super::{Random, failed, percentile};
 use crate::data::Data;
 use crate::exit::Exit;
 use clap::Args;
@@ -10,16 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is measured.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Clients move single units between the accounts of two airlines, while an auditor adds all
-    /// accounts up again and again: the sum must never change.
-    #[command(after_help = AFTER_HELP)]
-    Transfer(Arguments),
-}
-
-const AFTER_HELP: &str = "\
+pub const AFTER_HELP: &str = "\
 Each of sixteen airlines has one row in a table `bench_accounts`, which is created when it is
 missing; the rows are spread over the groups, so most transfers are two-phase commits. Latency is
 from the first attempt of a transaction to its acknowledged commit, retries and commit wait included.
@@ -62,8 +54,7 @@ const OPENING_BALANCE: i64 = 1_000;
 ///
 /// # Errors
 /// When the universe fails, or the sum was not constant.
-pub async fn run(command: Command) -> Result<(), Exit> {
-    let Command::Transfer(arguments) = command;
+pub async fn run(arguments: Arguments) -> Result<(), Exit> {
     let universe = arguments.data.open().await?;
     let result = transfer(&universe, &arguments).await;
     universe.close();
@@ -86,7 +77,7 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
             let client = Client {
                 database: database.clone(),
                 attempts: attempts.clone(),
-                random: u64::from(number) + 1,
+                random: Random(u64::from(number) + 1),
                 with_sql: arguments.sql,
             };
             tokio::spawn(client.work(until))
@@ -148,11 +139,6 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
     }
 }
 
-fn failed(error: SqlError) -> Exit {
-    let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("\nHint: {hint}"));
-    Exit::failed(format!("{error}{hint}"))
-}
-
 /// Creates what is missing; balances of an earlier run are left.
 async fn prepare(database: &Arc<Database>) -> Result<(), SqlError> {
     if database.catalog().await.table(TABLE).is_err() {
@@ -209,7 +195,7 @@ struct Client {
     database: Arc<Database>,
     /// Of all clients.
     attempts: Arc<AtomicU64>,
-    random: u64,
+    random: Random,
     with_sql: bool,
 }
 
@@ -226,8 +212,8 @@ impl Client {
     async fn work(mut self, until: Instant) -> Result<Work, SqlError> {
         let mut work = Work::default();
         while Instant::now() < until {
-            let from = self.draw(CARRIERS.len());
-            let to = (from + 1 + self.draw(CARRIERS.len() - 1)) % CARRIERS.len();
+            let from = self.random.below(CARRIERS.len());
+            let to = (from + 1 + self.random.below(CARRIERS.len() - 1)) % CARRIERS.len();
             let (from, to) = (CARRIERS[from], CARRIERS[to]);
             let (attempts, with_sql) = (&self.attempts, self.with_sql);
             let began = Instant::now();
@@ -247,15 +233,6 @@ impl Client {
             }
         }
         Ok(work)
-    }
-
-    /// A number below `below`; nothing depends on how random it is (splitmix).
-    fn draw(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed >> 32) as usize) % below
     }
 }
 
@@ -284,24 +261,4 @@ async fn move_with_sql(txn: Transaction, from: &str, to: &str) -> Result<(), Sql
         txn.execute(update, &values).await?;
     }
     Ok(())
-}
-
-/// The smallest of `sorted` that is not exceeded by a share of them.
-fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    let place = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_occurred() {
-        let sorted: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&sorted, 0.5), Duration::from_millis(50));
-        assert_eq!(percentile(&sorted, 0.99), Duration::from_millis(99));
-        assert_eq!(percentile(&sorted[..1], 0.5), Duration::from_millis(1));
-        assert_eq!(percentile(&[], 0.5), Duration::ZERO);
-    }
 }
