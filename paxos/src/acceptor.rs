@@ -74,7 +74,12 @@ impl Acceptor {
     ) -> bool {
         let free = now.after(self.vote.granted) || released == Some(self.hard.vote);
         let complete = last >= self.log.last();
-        ballot > self.hard.promised && free && complete && self.hard.repair.is_none()
+        // All that a replica in repair ever accepted is at or below this.
+        let remembered = self
+            .hard
+            .repair
+            .is_none_or(|repair| last >= Position { ballot: repair.promised, slot: repair.until });
+        ballot > self.hard.promised && free && complete && remembered
     }
 
     /// Raises the promise. What was held under the old ballot no longer counts under the new one.

@@ -19,7 +19,7 @@ use truetime::{Interval, Timestamp};
 /// A candidate's collected promises.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidacy {
-    ballot: Ballot,
+    pub ballot: Ballot,
     /// The instant before asking, by each voter that promised (L2).
     promised: BTreeMap<NodeId, Timestamp>,
 }
@@ -111,7 +111,7 @@ impl Replica {
             return;
         }
         if from != self.config.node {
-            self.follow(now, None);
+            self.follow(now, None, out);
         }
         if let Some(released) = released {
             self.acceptor.vote.release(released, self.acceptor.hard.vote);
@@ -167,7 +167,7 @@ impl Replica {
         let truncate = self.acceptor.log.base().slot;
         self.role = Role::Leader(Box::new(Leading::new(ballot, lease, opening, truncate)));
         self.append(Payload::Noop, out);
-        self.meet_peers(now);
+        self.meet_peers(now, out);
         self.flush(now, out);
     }
 }

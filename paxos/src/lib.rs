@@ -110,6 +110,8 @@ pub use acceptor::{HardState, Repair};
 pub use ballot::Position;
 pub use config::{Config, Limits};
 pub use configuration::{Configuration, Member, Wanted};
-pub use message::{Base, Chunk, ChunkWanted, Entry, Message, Output, Payload, SnapshotId, Write};
+pub use message::{
+    Base, Chunk, ChunkWanted, Entry, Invitation, Message, Output, Payload, SnapshotId, Write,
+};
 pub use replica::{Replica, Stored, new_seat};
 pub use sleep::Asleep;

@@ -12,12 +12,13 @@
 //! of the leader's own ballot is applied. A leader that finds itself in a joint configuration ends
 //! it; one that finds anything less leaves it to whoever asked for it to ask again.
 
+use crate::ballot::Position;
 use crate::configuration::{Configuration, Member, Wanted};
-use crate::message::{Message, Output, Payload};
+use crate::message::{Invitation, Message, Output, Payload, Write};
 use crate::progress::Progress;
 use crate::replica::{Replica, Role};
 use proto::plant::{Plant, planted};
-use proto::{Ballot, NodeId, Seat, Slot};
+use proto::{NodeId, Seat, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use truetime::{Interval, Timestamp};
 
@@ -73,6 +74,7 @@ impl Replica {
             give_up_after: now.latest().plus_micros(give_up_us),
         });
         self.wake(now);
+        self.greet(out);
         self.drive_change(now, out);
         Ok(())
     }
@@ -126,7 +128,8 @@ impl Replica {
         let Some(change) = &leading.change else { return };
         for node in change.wanted.everyone() {
             if !configuration.members.contains_key(&node) && !change.seats.contains_key(&node) {
-                out.send.push((node, Message::Greet { ballot: leading.ballot, at: *at }));
+                let invitation = Invitation { ballot: leading.ballot, at: *at };
+                out.send.push((node, Message::Greet { invitation }));
             }
         }
     }
@@ -136,12 +139,15 @@ impl Replica {
         now: Interval,
         from: NodeId,
         seat: Seat,
-        ballot: Ballot,
+        invitation: Invitation,
         out: &mut Output,
     ) {
+        let (at, configuration) = self.acceptor.log.configuration();
+        let current = |ballot| invitation == Invitation { ballot, at: *at };
+        let stranger = !configuration.members.contains_key(&from);
         let Role::Leader(leading) = &mut self.role else { return };
         let Some(change) = &mut leading.change else { return };
-        if leading.ballot == ballot {
+        if current(leading.ballot) && stranger && change.wanted.everyone().contains(&from) {
             change.seats.insert(from, seat);
             self.drive_change(now, out);
         }
@@ -176,7 +182,9 @@ impl Replica {
         let has = |node: &NodeId| {
             *node == me || leading.peers.get(node).is_some_and(|peer| peer.accepted >= target)
         };
-        if !change.wanted.voters.iter().all(has) {
+        // Those who vote already are taken as they are: one of them may be why there is a change.
+        let voters = &self.acceptor.log.configuration().1.voters;
+        if !change.wanted.voters.difference(voters).all(has) {
             return false;
         }
         let short = !now.after(began.plus_micros(short_us));
@@ -214,45 +222,41 @@ impl Replica {
     /// Appends a configuration; it is in force at once.
     fn configure(&mut self, now: Interval, configuration: Configuration, out: &mut Output) {
         self.append(Payload::Configuration(configuration), out);
-        self.meet_peers(now);
+        self.meet_peers(now, out);
         self.flush(now, out);
     }
 
     /// Makes the leader's list of members that of the configuration in force.
-    pub(crate) fn meet_peers(&mut self, now: Interval) {
+    pub(crate) fn meet_peers(&mut self, now: Interval, out: &mut Output) {
         let configuration = &self.acceptor.log.configuration().1;
         let me = self.config.node;
         // A new peer is first asked about what stands before the last entry: likely it has that.
         let next = self.acceptor.log.last_slot();
         let Role::Leader(leading) = &mut self.role else { return };
-        leading.peers.retain(|node, _| configuration.members.contains_key(node));
+        leading.peers.retain(|node, peer| {
+            let stays = configuration.members.contains_key(node);
+            out.forget.extend(peer.sending().filter(|_| !stays).map(|sending| sending.id));
+            stays
+        });
         for node in configuration.members.keys().filter(|node| **node != me) {
             leading.peers.entry(*node).or_insert_with(|| Progress::new(next, now.latest()));
         }
     }
 
-    /// A configuration has been applied: members that it leaves out are told, and a leader that it
-    /// leaves out goes.
+    /// A configuration has been applied: members that it leaves out are told.
     pub(crate) fn configured(
-        &mut self,
-        now: Interval,
+        &self,
         before: &Configuration,
         after: &Configuration,
         out: &mut Output,
     ) {
         let at = self.acceptor.log.configuration_at(self.applied).0;
-        let Role::Leader(leading) = &mut self.role else { return };
+        if self.leading().is_none() {
+            return;
+        }
         let gone = before.members.iter().filter(|(node, _)| !after.members.contains_key(node));
         for (node, member) in gone {
             out.send.push((*node, Message::Removed { seat: member.seat, at }));
-        }
-        if !after.is_voter(self.config.node) && leading.transfer.is_none() {
-            let fit = |node: &NodeId| after.voters.contains(node) && !after.is_witness(*node);
-            let heirs = leading.peers.iter().filter(|(node, _)| fit(node));
-            let heir = heirs.max_by_key(|(_, peer)| peer.accepted).map(|(node, _)| *node);
-            if let Some(heir) = heir {
-                let _ = self.transfer(now, heir);
-            }
         }
     }
 
@@ -266,36 +270,50 @@ impl Replica {
         }
     }
 
-    pub(crate) fn on_removed(
-        &mut self,
-        now: Interval,
-        seat: Seat,
-        at: crate::Position,
-        out: &mut Output,
-    ) {
-        // Who said it may be behind: then the own configuration is the newer one.
-        let newer = at > self.acceptor.log.configuration().0;
+    pub(crate) fn on_removed(&mut self, now: Interval, seat: Seat, at: Position, out: &mut Output) {
+        // Who said it may be behind: then the own configuration, or the invitation, is the newer.
+        let newer = at > self.acceptor.log.configuration().0 && at > self.invited.at;
         if seat == self.seat && newer && !self.removed {
-            self.follow(now, None);
-            self.removed = true;
-            out.writes.push(crate::Write::Bury(self.seat));
+            self.follow(now, None, out);
+            self.bury(out);
         }
+    }
+
+    /// The configuration applied last has no place for this replica, and is newer than what
+    /// invited it.
+    pub(crate) fn has_left(&self) -> bool {
+        let (at, applied) = self.acceptor.log.configuration_at(self.applied);
+        let belongs = applied.has(self.config.node, self.seat);
+        !applied.members.is_empty() && !belongs && *at > self.invited.at
+    }
+
+    pub(crate) fn bury(&mut self, out: &mut Output) {
+        self.leaving = false;
+        self.removed = true;
+        out.writes.push(Write::Bury(self.seat));
     }
 
     pub(crate) fn on_greet(
         &mut self,
         now: Interval,
         from: NodeId,
-        (ballot, at): (Ballot, crate::Position),
+        invitation: Invitation,
         out: &mut Output,
     ) {
-        // Removed, whether it was told or not: never again under this seat.
-        let (own_at, own) = self.acceptor.log.configuration();
-        let outdated = own.has(self.config.node, self.seat) && at > *own_at;
-        if self.removed || outdated {
-            self.rebirth(now, out);
+        // A leader of the past knows of less than this replica does.
+        if invitation.ballot < self.acceptor.hard.promised || invitation < self.invited {
+            return;
         }
-        out.send_after.push((from, Message::Greeted { ballot }));
+        if invitation != self.invited {
+            let never_invited = self.invited == Invitation::default();
+            self.invited = invitation;
+            if never_invited && self.is_blank() {
+                out.writes.push(Write::Invited(self.seat, invitation));
+            } else {
+                self.rebirth(now, out);
+            }
+        }
+        out.send_after.push((from, Message::Greeted { invitation }));
     }
 
     /// The nodes that receive the log, but for this one.

@@ -51,6 +51,19 @@ pub struct Base {
     pub configuration: Configuration,
 }
 
+/// A leader's word to a node that it is to become a member (P9). Each one that is new is answered
+/// with a seat of its own, unless the replica is blank and was never invited: so what a replica was
+/// before never speaks for what it becomes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Invitation {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Where its configuration stands: chosen, and without a place for the receiver.
+    pub at: Position,
+}
+
 /// Names a snapshot on its way: which leader's, and which of them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -204,15 +217,13 @@ pub enum Message {
     /// Leader to a node that is to become a member: which seat is yours? A replica that was
     /// removed takes a new one (P9).
     Greet {
-        /// The leader's ballot.
-        ballot: Ballot,
-        /// Where the leader's configuration stands, which has no place for the receiver.
-        at: Position,
+        /// By whom, and when.
+        invitation: Invitation,
     },
     /// Answer to `Greet`, after its disk; the seat is the sender's.
     Greeted {
-        /// Echo of `Greet::ballot`.
-        ballot: Ballot,
+        /// Echo of `Greet`.
+        invitation: Invitation,
     },
     /// To a replica that does not belong to the group any more (P9).
     Removed {
@@ -256,8 +267,10 @@ pub enum Write {
     },
     /// The replica does not belong to the group any more, and never will under this seat (P9).
     Bury(Seat),
+    /// The replica is to become a member under its seat (P9).
+    Invited(Seat, Invitation),
     /// Everything of this replica is forgotten; it begins anew with this seat (P9).
-    Rebirth(Seat),
+    Rebirth(Seat, Invitation),
 }
 
 /// A part of a snapshot to be read from the tablet; the answer is

@@ -125,7 +125,10 @@ impl Replica {
     /// Sends every member what it has not been sent; with `heartbeat`, at least an empty accept.
     pub(crate) fn send_accepts(&mut self, now: Interval, heartbeat: bool, out: &mut Output) {
         let Role::Leader(leading) = &mut self.role else { return };
-        leading.heartbeat_at = now.latest().plus_micros(self.config.heartbeat_ms * 1_000);
+        if heartbeat {
+            // Whatever is sent besides: a heartbeat also finds out who has not answered.
+            leading.heartbeat_at = now.latest().plus_micros(self.config.heartbeat_ms * 1_000);
+        }
         let peers: Vec<NodeId> = leading.peers.keys().copied().collect();
         let sleep = heartbeat && self.time_to_sleep();
         for peer in peers {
@@ -274,7 +277,7 @@ impl Replica {
         }
         self.acceptor.grant(now, out);
         self.asleep = false;
-        self.follow(now, Some(from));
+        self.follow(now, Some(from), out);
         true
     }
 
@@ -302,16 +305,21 @@ impl Replica {
             // Only as the answer to the last request, which has asked for it.
             peer.asleep |= asleep && upto == held && leading.quiet > 0;
             peer.accepted(upto);
-            let found = match &peer.mode {
-                Mode::Replicate => false,
-                Mode::Probe { .. } => true,
-                // Whatever the log still has needs no snapshot.
-                Mode::Snapshot(_) => upto >= self.acceptor.log.base().slot,
-            };
-            if found {
-                let forget = peer.sending().map(|sending| sending.id);
-                out.forget.extend(forget);
-                peer.replicate();
+            let base = self.acceptor.log.base().slot;
+            match &peer.mode {
+                Mode::Replicate => {}
+                Mode::Probe { .. } => peer.replicate(),
+                Mode::Snapshot(sending) if upto >= base => {
+                    // Whatever the log still has needs no snapshot.
+                    out.forget.push(sending.id);
+                    peer.replicate();
+                }
+                Mode::Snapshot(sending) if sending.covers.is_some_and(|slot| slot <= upto) => {
+                    // It has all of the snapshot, and the log has moved on meanwhile: another one.
+                    out.forget.push(sending.id);
+                    peer.probe(upto.next());
+                }
+                Mode::Snapshot(_) => {}
             }
         }
         self.choose();

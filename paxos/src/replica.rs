@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::election::Candidacy;
 use crate::log::Log;
-use crate::message::{Base, Entry, Message, Output, Payload, Write};
+use crate::message::{Base, Entry, Invitation, Message, Output, Payload, Write};
 use crate::proposer::Leading;
 use proto::{Ballot, NodeId, Seat, Slot};
 use rand::rngs::SmallRng;
@@ -22,6 +22,8 @@ pub struct Stored {
     pub seat: Seat,
     /// It was removed from the group.
     pub removed: bool,
+    /// Under which invitation it got its seat; the default: none.
+    pub invited: Invitation,
     /// Promises and votes.
     pub hard: HardState,
     /// What the log has forgotten.
@@ -52,8 +54,10 @@ pub struct Replica {
     pub(crate) seat: Seat,
     /// Removed from the group for good, under this seat (P9).
     pub(crate) removed: bool,
-    /// Leads, and the configuration it has applied has no place for it.
-    leaving: bool,
+    /// The configuration it has applied has no place for it; buried as soon as it does not lead.
+    pub(crate) leaving: bool,
+    /// Under which invitation it got its seat; the default: founded, or blank.
+    pub(crate) invited: Invitation,
     pub(crate) acceptor: Acceptor,
     pub(crate) role: Role,
     /// Who was last heard leading.
@@ -79,7 +83,7 @@ impl Replica {
     /// When the log ends before what is applied: the disk lost entries that it had synced, which
     /// is not survivable by pretending.
     pub fn recover(config: Config, stored: Stored) -> Replica {
-        let Stored { seat, removed, hard, base, entries, applied, damaged_until } = stored;
+        let Stored { seat, removed, invited, hard, base, entries, applied, damaged_until } = stored;
         let mut log = Log::empty(base);
         for entry in entries {
             log.append(entry);
@@ -92,10 +96,11 @@ impl Replica {
         if let Some(until) = damaged_until {
             acceptor.damaged(until);
         }
-        Replica {
+        let mut replica = Replica {
             seat,
             removed,
             leaving: false,
+            invited,
             acceptor,
             role: Role::Follower,
             leader: None,
@@ -109,7 +114,10 @@ impl Replica {
             election_at: Timestamp::MIN,
             config,
             rng,
-        }
+        };
+        // A crash may have lost the burial; what led to it was applied.
+        replica.leaving = replica.has_left() && !replica.removed;
+        replica
     }
 
     /// A message from a peer, of which life of its replica; or from itself after its disk.
@@ -137,11 +145,13 @@ impl Replica {
                 self.on_accept(now, from, (ballot, sent), (prev, entries), positions, out);
             }
             Message::Chunk { ballot, chunk } => self.on_chunk(now, from, ballot, chunk, out),
-            Message::Reject { ballot, promised } => self.on_reject(now, ballot, promised, out),
-            Message::Release { ballot } => self.on_release(ballot),
+            Message::Reject { ballot, promised } if counts => {
+                self.on_reject(now, ballot, promised, out);
+            }
+            Message::Release { ballot } => self.on_release(now, ballot),
             Message::TimeoutNow { ballot } => self.on_timeout_now(now, ballot, out),
-            Message::Greet { ballot, at } => self.on_greet(now, from, (ballot, at), out),
-            Message::Greeted { ballot } => self.on_greeted(now, from, seat, ballot, out),
+            Message::Greet { invitation } => self.on_greet(now, from, invitation, out),
+            Message::Greeted { invitation } => self.on_greeted(now, from, seat, invitation, out),
             Message::Removed { seat, at } => self.on_removed(now, seat, at, out),
             Message::Durable { cuts, last } if own => self.acceptor.disk_answered(cuts, last),
             Message::Canvassed { ballot, free, promised } if counts => {
@@ -160,6 +170,7 @@ impl Replica {
                 self.on_chunk_taken(now, from, (ballot, id, next), out);
             }
             Message::Canvassed { .. }
+            | Message::Reject { .. }
             | Message::Promise { .. }
             | Message::Accepted { .. }
             | Message::Gap { .. }
@@ -177,7 +188,7 @@ impl Replica {
             let configuration = &self.acceptor.log.configuration().1;
             let forsaken = leading.lease.forsaken_after(self.config.node, configuration);
             if now.after(forsaken) {
-                return self.step_down(now, out);
+                return self.follow(now, None, out);
             }
             if now.after(leading.heartbeat_at) {
                 self.own_accepted(now, out);
@@ -187,6 +198,9 @@ impl Replica {
                 self.tick_transfer(now);
             }
             return self.send_chunks(now, out);
+        }
+        if self.leaving {
+            self.bury(out);
         }
         if !self.may_campaign() {
             return;
@@ -207,6 +221,7 @@ impl Replica {
         }
         match &self.role {
             Role::Leader(leading) => leading.heartbeat_at.min(self.chunks_at()),
+            _ if self.leaving => Timestamp::MIN,
             _ if self.may_campaign() => self.election_at.max(self.acceptor.vote.granted),
             _ => Timestamp::MAX,
         }
@@ -215,9 +230,14 @@ impl Replica {
     /// Whether its own answers matter: a voter of the configuration in force, in possession of
     /// all that it ever said.
     pub(crate) fn may_campaign(&self) -> bool {
-        let configuration = &self.acceptor.log.configuration().1;
         let me = self.config.node;
-        let voter = configuration.is_voter(me) && configuration.has(me, self.seat);
+        let voter = |(_, configuration): &(Position, Configuration)| {
+            configuration.is_voter(me) && configuration.has(me, self.seat)
+        };
+        // Also one whose removal is in its log and not known chosen: nobody may have it but this
+        // replica, whose log is then the most complete. Its own vote does not count.
+        let log = &self.acceptor.log;
+        let voter = voter(log.configuration()) || voter(log.configuration_at(self.chosen));
         voter && !self.removed && self.acceptor.hard.repair.is_none()
     }
 
@@ -227,25 +247,15 @@ impl Replica {
         assert!(slot == self.applied.next(), "P2: applied {slot} after {}", self.applied);
         self.applied = slot;
         if let Some(Payload::Configuration(after)) = self.entry(slot).map(|e| &e.payload) {
-            let (after, log) = (after.clone(), &self.acceptor.log);
-            let before = log.configuration_at(slot.prev().max(log.base().slot)).1.clone();
-            self.configured(now, &before, &after, out);
-            let me = self.config.node;
-            if before.has(me, self.seat) && !after.has(me, self.seat) {
-                self.leaving = true;
-            }
-            if self.leading().is_none() {
-                self.bury_if_leaving(out);
+            let log = &self.acceptor.log;
+            let before = &log.configuration_at(slot.prev().max(log.base().slot)).1;
+            self.configured(before, after, out);
+            self.leaving = self.has_left() && !self.removed;
+            if self.leaving && self.leading().is_none() {
+                self.bury(out);
             }
         }
         self.drive_change(now, out);
-    }
-
-    fn bury_if_leaving(&mut self, out: &mut Output) {
-        if std::mem::take(&mut self.leaving) && !self.removed {
-            self.removed = true;
-            out.writes.push(Write::Bury(self.seat));
-        }
     }
 
     /// The next value to apply: chosen, in slot order, and on this replica's own disk, so that
@@ -331,6 +341,11 @@ impl Replica {
         self.seat
     }
 
+    /// Under which invitation it got its seat.
+    pub fn invited(&self) -> Invitation {
+        self.invited
+    }
+
     /// Removed from the group.
     pub fn is_removed(&self) -> bool {
         self.removed
@@ -353,33 +368,39 @@ impl Replica {
 
     fn on_reject(&mut self, now: Interval, ballot: Ballot, promised: Ballot, out: &mut Output) {
         self.highest_round = self.highest_round.max(promised.round);
-        if promised <= ballot || ballot.node != self.config.node {
-            return;
+        let current = match &self.role {
+            Role::Leader(leading) => leading.ballot == ballot,
+            Role::Candidate(candidacy) => candidacy.ballot == ballot,
+            Role::Follower | Role::Canvassing(..) => false,
+        };
+        if current && promised > ballot {
+            self.follow(now, None, out);
         }
-        match &self.role {
-            Role::Leader(leading) if leading.ballot == ballot => self.step_down(now, out),
-            Role::Candidate(_) => self.follow(now, None),
-            _ => {}
-        }
-    }
-
-    /// A leader gives up.
-    pub(crate) fn step_down(&mut self, now: Interval, out: &mut Output) {
-        if let Role::Leader(leading) = &mut self.role {
-            let sent = leading.peers.values_mut().filter_map(|peer| peer.sending());
-            out.forget.extend(sent.map(|sending| sending.id));
-        }
-        self.follow(now, None);
-        self.bury_if_leaving(out);
     }
 
     /// Gives up any other role. `leader`: who is leading, when that is known.
-    pub(crate) fn follow(&mut self, now: Interval, leader: Option<NodeId>) {
+    pub(crate) fn follow(&mut self, now: Interval, leader: Option<NodeId>, out: &mut Output) {
+        if let Role::Leader(leading) = &mut self.role {
+            let sent = leading.peers.values_mut().filter_map(|peer| peer.sending());
+            out.forget.extend(sent.map(|sending| sending.id));
+            if self.leaving {
+                self.bury(out);
+            }
+        }
         self.role = Role::Follower;
         self.leader = leader;
         self.asleep = false;
         self.unflushed = false;
         self.reset_election_timer(now);
+    }
+
+    /// Nothing was ever said under this seat.
+    pub(crate) fn is_blank(&self) -> bool {
+        let nothing = self.acceptor.log.last() == Position::ORIGIN;
+        nothing
+            && !self.removed
+            && self.acceptor.hard == HardState::default()
+            && self.configuration().1.members.is_empty()
     }
 
     pub(crate) fn reset_election_timer(&mut self, now: Interval) {
@@ -403,13 +424,14 @@ impl Replica {
         let log = Log::empty(Base::default());
         self.seat = new_seat(&mut self.rng);
         self.removed = false;
+        self.leaving = false;
         self.acceptor = Acceptor::new(HardState::default(), log, Slot::ZERO, lease_us);
         self.acceptor.cuts = cuts;
         self.chosen = Slot::ZERO;
         self.applied = Slot::ZERO;
         self.receiving = None;
-        self.follow(now, None);
-        out.writes.push(Write::Rebirth(self.seat));
+        self.follow(now, None, out);
+        out.writes.push(Write::Rebirth(self.seat, self.invited));
     }
 
     /// The order of positions, asserted after every change.

@@ -74,7 +74,7 @@ impl Replica {
             };
             out.send.push((peer, message));
         }
-        self.step_down(now, out);
+        self.follow(now, None, out);
         self.acceptor.vote.release(ballot, self.acceptor.hard.vote);
         // The target first: what is in the way of its campaign is another one.
         self.election_at = now.latest().plus_micros(self.config.lease_ms * 1_000);
@@ -88,16 +88,18 @@ impl Replica {
         }
     }
 
-    /// Gives up a transfer that takes too long; begins one from a witness, which leads only until
-    /// somebody with a tablet can.
+    /// Gives up a transfer that takes too long; begins one from a leader that is not to lead: a
+    /// witness, which does so only until somebody with a tablet can, or one that is no voter any
+    /// more.
     pub(crate) fn tick_transfer(&mut self, now: Interval) {
+        let (at, configuration) = self.acceptor.log.configuration();
+        let gone = !configuration.is_voter(self.config.node) && at.slot <= self.applied;
         let witness = self.is_witness();
-        let configuration = &self.acceptor.log.configuration().1;
         let Role::Leader(leading) = &mut self.role else { return };
         if leading.transfer.is_some_and(|transfer| now.after(transfer.give_up_after)) {
             leading.transfer = None;
         }
-        if leading.transfer.is_some() || !witness {
+        if leading.transfer.is_some() || !(witness || gone) {
             return;
         }
         let fit =
@@ -109,8 +111,15 @@ impl Replica {
         }
     }
 
-    pub(crate) fn on_release(&mut self, ballot: Ballot) {
+    pub(crate) fn on_release(&mut self, now: Interval, ballot: Ballot) {
         self.acceptor.vote.release(ballot, self.acceptor.hard.vote);
+        if ballot == self.acceptor.hard.promised && matches!(self.role, Role::Follower) {
+            // Should the successor be dead; it has a head start of two heartbeats.
+            self.asleep = false;
+            self.reset_election_timer(now);
+            let start_us = 2 * self.config.heartbeat_ms * 1_000;
+            self.election_at = self.election_at.plus_micros(start_us);
+        }
     }
 
     pub(crate) fn on_timeout_now(&mut self, now: Interval, ballot: Ballot, out: &mut Output) {

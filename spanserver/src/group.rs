@@ -142,7 +142,7 @@ impl Group {
             }
             None => {
                 let seat = paxos::new_seat(&mut SmallRng::seed_from_u64(config.seed));
-                let identity = meta::Identity { seat, removed: false };
+                let identity = meta::Identity { seat, ..meta::Identity::default() };
                 engine.write(&[meta::identity_op(id, identity)], Durability::Synced)?;
                 Stored { seat, ..Stored::default() }
             }
@@ -513,7 +513,7 @@ impl Group {
     fn write(&mut self, write: paxos::Write, mine: &mut GroupOutput) {
         match &write {
             paxos::Write::StageFirst(_) => self.arriving = Arriving::default(),
-            paxos::Write::Install { .. } | paxos::Write::Rebirth(_) => self.head = None,
+            paxos::Write::Install { .. } | paxos::Write::Rebirth(..) => self.head = None,
             _ => {}
         }
         match write {
@@ -527,11 +527,30 @@ impl Group {
                 meta::install_ops(self.id, &base, keep_log, &replicated, &mut mine.log);
                 self.manager = Manager::new(self.id, self.txn, replicated);
             }
-            paxos::Write::Rebirth(seat) => {
-                meta::rebirth_ops(self.id, seat, &mut mine.log);
+            paxos::Write::Bury(seat) => {
+                let identity = meta::Identity { seat, removed: true, ..self.identity() };
+                mine.log.push(WriteOp::DropTablet { group: self.id });
+                mine.log.push(meta::identity_op(self.id, identity));
+            }
+            paxos::Write::Invited(seat, invited) => {
+                let identity = meta::Identity { seat, removed: false, invited };
+                mine.log.push(meta::identity_op(self.id, identity));
+            }
+            paxos::Write::Rebirth(seat, invited) => {
+                let identity = meta::Identity { seat, removed: false, invited };
+                meta::rebirth_ops(self.id, identity, &mut mine.log);
                 self.manager = Manager::new(self.id, self.txn, Replicated::default());
             }
             other => meta::log_ops(self.id, other, &mut mine.log),
+        }
+    }
+
+    fn identity(&self) -> meta::Identity {
+        let replica = &self.replica;
+        meta::Identity {
+            seat: replica.seat(),
+            removed: replica.is_removed(),
+            invited: replica.invited(),
         }
     }
 

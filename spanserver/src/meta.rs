@@ -13,7 +13,7 @@
 //! | `v` | until when votes of sleeping groups were granted to a node; the group is the shard's first |
 
 use crate::storage::{Engine, LogRecord, MetaRecord, StorageError, WriteOp};
-use paxos::{Base, Configuration, Entry, HardState, Position, Stored};
+use paxos::{Base, Configuration, Entry, HardState, Invitation, Position, Stored};
 use proto::command::PrepareRecord;
 use proto::{GroupId, NodeId, Seat, Slot, TxnId, codec};
 use serde::de::DeserializeOwned;
@@ -39,6 +39,8 @@ pub struct Identity {
     pub seat: Seat,
     /// It does not belong to the group any more (P9).
     pub removed: bool,
+    /// Under which invitation it got its seat.
+    pub invited: Invitation,
 }
 
 /// How far a tablet is; in one batch with the bytes it covers.
@@ -173,7 +175,8 @@ pub fn found(
         let base = Base { configuration: configuration.clone(), ..Base::default() };
         ops.push(put(CONFIGURATION, group, &(base.configured_at, &configuration)));
         ops.push(put(BASE, group, &base));
-        ops.push(identity_op(group, Identity { seat: Seat::FOUNDER, removed: false }));
+        let identity = Identity { seat: Seat::FOUNDER, ..Identity::default() };
+        ops.push(identity_op(group, identity));
     }
     match ops.is_empty() {
         true => Ok(()),
@@ -240,6 +243,7 @@ pub fn recover(engine: &dyn Engine, group: GroupId) -> Result<Recovered, Storage
     let stored = Stored {
         seat: identity.seat,
         removed: identity.removed,
+        invited: identity.invited,
         hard,
         base,
         entries: log.entries,
@@ -312,24 +316,22 @@ pub fn log_ops(group: GroupId, write: paxos::Write, ops: &mut Vec<WriteOp>) {
             ops.push(put(BASE, group, &base));
         }
         paxos::Write::CutTail { after } => ops.push(WriteOp::CutLogTail { group, after }),
-        paxos::Write::Bury(seat) => {
-            ops.push(WriteOp::DropTablet { group });
-            ops.push(identity_op(group, Identity { seat, removed: true }));
-        }
         paxos::Write::StageFirst(_)
         | paxos::Write::StageMore(_)
         | paxos::Write::Install { .. }
-        | paxos::Write::Rebirth(_) => unreachable!("the group writes snapshots and seats itself"),
+        | paxos::Write::Bury(_)
+        | paxos::Write::Invited(..)
+        | paxos::Write::Rebirth(..) => unreachable!("the group writes snapshots and seats itself"),
     }
 }
 
-/// Everything of the group is forgotten; the replica begins anew with this seat (P9).
-pub fn rebirth_ops(group: GroupId, seat: Seat, ops: &mut Vec<WriteOp>) {
+/// Everything of the group is forgotten; the replica begins anew (P9).
+pub fn rebirth_ops(group: GroupId, identity: Identity, ops: &mut Vec<WriteOp>) {
     ops.push(WriteOp::DropTablet { group });
     ops.push(WriteOp::DropStage { group });
     ops.push(WriteOp::TruncateLog { group, upto: Slot(u64::MAX) });
     ops.extend(ALL.map(|kind| WriteOp::DropMeta { prefix: group_key(kind, group) }));
-    ops.push(identity_op(group, Identity { seat, removed: false }));
+    ops.push(identity_op(group, identity));
 }
 
 /// A snapshot takes the place of what was applied: the tablet, its position, prepared transactions
