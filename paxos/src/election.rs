@@ -165,7 +165,9 @@ impl Replica {
         let lease = Lease::new(now.latest(), promised, self.config.lease_ms * 1_000);
         let opening = self.acceptor.held.next();
         let truncate = self.acceptor.log.base().slot;
-        self.role = Role::Leader(Box::new(Leading::new(ballot, lease, opening, truncate)));
+        let mut leading = Leading::new(ballot, lease, opening, truncate);
+        leading.heartbeat_at = now.latest().plus_micros(self.config.heartbeat_ms * 1_000);
+        self.role = Role::Leader(Box::new(leading));
         self.append(Payload::Noop, out);
         self.meet_peers(now, out);
         self.flush(now, out);

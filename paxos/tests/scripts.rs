@@ -26,6 +26,7 @@ scripts! {
     partial_partition_star
     pre_vote_isolated_node_returns
     replace_wiped
+    single_step_guarded
     snapshot_keeps_suffix
     snapshot_old_is_ignored
     snapshot_outrun

@@ -45,6 +45,7 @@ pub enum Op {
 pub struct Disk {
     pub seat: Seat,
     pub removed: bool,
+    pub invited: paxos::Invitation,
     pub hard: HardState,
     pub base: Base,
     pub entries: BTreeMap<Slot, Entry>,
@@ -124,7 +125,8 @@ impl Disk {
                 self.base = base;
             }
             Write::Bury(_) => self.removed = true,
-            Write::Rebirth(seat) => *self = Disk::blank(seat),
+            Write::Invited(_, invited) => self.invited = invited,
+            Write::Rebirth(seat, invited) => *self = Disk { invited, ..Disk::blank(seat) },
         }
     }
 
@@ -142,6 +144,7 @@ impl Disk {
         Stored {
             seat: self.seat,
             removed: self.removed,
+            invited: self.invited,
             hard: self.hard,
             base: base.clone(),
             entries: good.collect(),

@@ -10,6 +10,7 @@
 
 pub mod checks;
 pub mod disk;
+pub mod model;
 pub mod notation;
 pub mod script;
 
@@ -299,7 +300,7 @@ impl Cluster {
                     node.tablet.values.clear(); // the content comes from the disk, below
                     changes.extend(trace.then(|| format!("applied is {position}")));
                 }
-                paxos::Write::Rebirth(_) => node.tablet = Tablet::default(),
+                paxos::Write::Rebirth(..) => node.tablet = Tablet::default(),
                 _ => {}
             }
         }

@@ -127,8 +127,9 @@ pub fn message(message: &Message) -> String {
         }
         Message::ChunkTaken { ballot, next, .. } => format!("{kind} {ballot} next part {next}"),
         Message::Release { ballot } | Message::TimeoutNow { ballot } => format!("{kind} {ballot}"),
-        Message::Greet { ballot, at } => format!("{kind} {ballot} at {}", position(*at)),
-        Message::Greeted { ballot } => format!("{kind} {ballot}"),
+        Message::Greet { invitation } | Message::Greeted { invitation } => {
+            format!("{kind} {} at {}", invitation.ballot, position(invitation.at))
+        }
         Message::Removed { seat, at } => format!("{kind} {seat} at {}", position(*at)),
     }
 }
@@ -162,6 +163,7 @@ pub fn write(write: &Write, before: &mut HardState) -> Vec<String> {
             vec![format!("install {}, {log} the log behind", base.position)]
         }
         Write::Bury(_) => vec!["bury".into()],
-        Write::Rebirth(seat) => vec![format!("rebirth as {seat}")],
+        Write::Invited(seat, _) => vec![format!("invited as {seat}")],
+        Write::Rebirth(seat, _) => vec![format!("rebirth as {seat}")],
     }
 }
