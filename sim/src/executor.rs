@@ -1,5 +1,6 @@
 //! Polls clients: their futures wait for replies and timers of the simulated world only.
 
+use crate::faults::Damage;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
@@ -25,6 +26,8 @@ pub struct Wishes {
     pub calls: Vec<(NodeId, Request, Option<Answer>)>,
     /// Timers.
     pub sleeps: Vec<(Duration, oneshot::Sender<()>)>,
+    /// Disks to be damaged, if the groups can bear it; the answer says whether it was done.
+    pub damage: Vec<(NodeId, Damage, oneshot::Sender<bool>)>,
 }
 
 /// The client's side of the world: transport and clock in one.
@@ -39,6 +42,13 @@ impl ClientPort {
     /// A port with its own clock.
     pub fn new(wishes: Arc<Mutex<Wishes>>, nodes: Vec<NodeId>, clock: Simulated) -> ClientPort {
         ClientPort { wishes, nodes, clock }
+    }
+
+    /// Damages a node's disk, if all groups can bear it now; whether it was done.
+    pub async fn damage(&self, node: NodeId, what: Damage) -> bool {
+        let (sender, done) = oneshot::channel();
+        self.wishes.lock().damage.push((node, what, sender));
+        done.await.unwrap_or(false)
     }
 }
 

@@ -16,19 +16,32 @@
 //!                        └─ after every event: visibility, leases, agreement, clock bounds
 //! ```
 //!
-//! - [`world`]: the queue, the nodes, the events.
-//! - [`bank`]: the scenario: transfers between accounts of four groups over three servers.
-//! - [`history`]: what clients did and saw. [`checkers`]: one file per promise.
-//! - [`run`]: many seeds, on both cores.
+//! - [`scenario`]: what is simulated: `bank`, `paxos`, `membership`; one run of it.
+//! - [`world`]: the queue, the nodes, the events. `node`, `effects`, `state`: its parts.
+//! - [`faults`]: what goes wrong. [`network`]: links. [`options`]: how much of it.
+//! - [`clients`]: transfers between accounts. [`operator`]: transfers of leadership, members.
+//! - [`history`]: what clients did and saw. [`checkers`]: one file per promise; `watch` asks them
+//!   after every step. [`plants`]: who must notice which planted fault.
+//! - [`run`]: many seeds, on both cores; [`tally`]: what is counted. [`trace`]: the notation of a trace.
 //!
 //! ## What is absent, on purpose
-//! Bit rot, full and slow disks, pauses, and further workloads are not built yet.
+//! Full disks, clocks that leave their bound, cuts between clients and servers, SQL.
 
-pub mod bank;
 pub mod checkers;
+pub mod clients;
+mod effects;
 pub mod executor;
+pub mod faults;
 pub mod history;
 pub mod network;
+mod node;
+pub mod operator;
 pub mod options;
+pub mod plants;
 pub mod run;
+pub mod scenario;
+mod state;
+pub mod tally;
+pub mod trace;
+mod watch;
 pub mod world;

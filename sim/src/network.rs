@@ -4,7 +4,7 @@ use crate::options::Options;
 use proto::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Links between nodes, and the randomness of what they carry.
 #[derive(Debug)]
@@ -13,6 +13,9 @@ pub struct Network {
     /// One-way cuts, and how many of them lie on each other: nothing gets from the first node to
     /// the second.
     cut: BTreeMap<(NodeId, NodeId), u32>,
+    /// Nothing gets across the border of this set; counts the partitions.
+    side: BTreeSet<NodeId>,
+    partitions: u64,
     /// The faults have ended.
     healed: bool,
     /// Messages lost, and delivered twice.
@@ -24,7 +27,15 @@ pub struct Network {
 impl Network {
     /// A whole network.
     pub fn new(rng: SmallRng) -> Network {
-        Network { rng, cut: BTreeMap::new(), healed: false, lost: 0, duplicated: 0 }
+        Network {
+            rng,
+            cut: BTreeMap::new(),
+            side: BTreeSet::new(),
+            partitions: 0,
+            healed: false,
+            lost: 0,
+            duplicated: 0,
+        }
     }
 
     /// After how long the message arrives, for each of its copies; none: lost. `link` is `None`
@@ -34,7 +45,7 @@ impl Network {
             return vec![1_000];
         }
         let lost = !self.healed && self.rng.random_bool(options.loss);
-        if lost || link.is_some_and(|link| self.cut.contains_key(&link)) {
+        if lost || link.is_some_and(|link| self.is_cut(link)) {
             self.lost += 1;
             return Vec::new();
         }
@@ -44,6 +55,11 @@ impl Network {
             copies.push(self.delay_ns(options));
         }
         copies
+    }
+
+    fn is_cut(&self, (from, to): (NodeId, NodeId)) -> bool {
+        let across = self.side.contains(&from) != self.side.contains(&to);
+        self.cut.contains_key(&(from, to)) || (across && !self.side.is_empty())
     }
 
     fn delay_ns(&mut self, options: &Options) -> u64 {
@@ -69,9 +85,24 @@ impl Network {
         }
     }
 
+    /// Cuts these nodes off from all others, in place of an earlier partition; its number.
+    pub fn part(&mut self, side: BTreeSet<NodeId>) -> u64 {
+        self.side = side;
+        self.partitions += 1;
+        self.partitions
+    }
+
+    /// Ends a partition, unless there has been another one since.
+    pub fn join(&mut self, number: u64) {
+        if number == self.partitions {
+            self.side.clear();
+        }
+    }
+
     /// Ends all faults.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.side.clear();
         self.healed = true;
     }
 }

@@ -1,14 +1,42 @@
 //! What one run is like, drawn from its seed.
 
+use crate::scenario::Scenario;
+use paxos::Limits;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::fmt;
 
-/// The options of a run. Probabilities are per message, times in microseconds.
+/// What stays broken in the liveness phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// Nothing.
+    Nothing,
+    /// A minority is down for good.
+    Crashed,
+    /// A minority is cut off from all others for good.
+    CutOff,
+    /// Every node talks to its neighbours in a chain only (P8).
+    Chain,
+}
+
+/// The options of a run. Probabilities are per message or occasion, times in microseconds; where
+/// something happens "every" so often, that is a mean, and 0 means never.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Servers.
+    pub nodes: u32,
+    /// How many of them the groups are founded with; the others are blank.
+    pub founders: u32,
+    /// Groups with data.
+    pub groups: u32,
     /// Half-width that all clocks claim, and keep to.
     pub epsilon_us: u64,
+    /// Length of a lease; heartbeats and election jitter follow from it.
+    pub lease_ms: u64,
+    /// Bounds of the replicas: small ones make windows, probes and snapshots common.
+    pub limits: Limits,
     /// Shortest and typical longest time of a message on its way.
     pub latency_us: (u64, u64),
     /// Probability that a message takes up to twenty times as long, and so is overtaken.
@@ -19,14 +47,35 @@ pub struct Options {
     pub duplication: f64,
     /// Longest time of a disk sync.
     pub sync_us: u64,
-    /// Mean time between crashes of a random node; 0: none.
+    /// Crashes of a random node, or of several.
     pub crash_every_us: u64,
-    /// Whether some crashes take all nodes at once (a power cut).
+    /// Whether some crashes take all nodes at once, or all but one (a power cut).
     pub power_cuts: bool,
-    /// Mean time between one-way cuts of a random link; 0: none.
+    /// Cuts: one way, all around a node, chains.
     pub cut_every_us: u64,
     /// Longest time a crashed node stays down, or a cut lasts.
     pub outage_us: u64,
+    /// Pauses of a process, of up to three leases.
+    pub pause_every_us: u64,
+    /// Times in which a disk takes up to 300 ms for a sync.
+    pub slow_disk_every_us: u64,
+    /// Steps of a clock within its bound.
+    pub clock_step_every_us: u64,
+    /// Probability that a crashed node finds an entry of its log damaged.
+    pub rot: f64,
+    /// Probability that a leader comes into trouble as soon as it is elected, or has changed the
+    /// members.
+    pub ambush: f64,
+    /// Leadership is handed over by request.
+    pub transfer_every_us: u64,
+    /// The members are changed by request.
+    pub change_every_us: u64,
+    /// Probability that the operator's turn begins with a disk that is lost or damaged.
+    pub damage: f64,
+    /// Whether the operator asks all nodes at once, again and again, for its change.
+    pub eager: bool,
+    /// What stays broken in the liveness phase.
+    pub lasting: Lasting,
     /// After how long a silent client loses its locks (X4).
     pub txn_timeout_ms: u64,
     /// Probability that a client forgets a transaction half-way, as if it had died.
@@ -35,35 +84,138 @@ pub struct Options {
     pub clients: u32,
     /// Transactions of each client.
     pub operations: u32,
+    /// Longest pause of a client between two of them.
+    pub think_us: u64,
     /// Accounts; fewer make more conflicts.
     pub accounts: u32,
     /// How long the safety phase lasts at most.
     pub safety_us: u64,
 }
 
+fn pick<T: Copy>(rng: &mut SmallRng, of: &[T]) -> T {
+    of[rng.random_range(0..of.len())]
+}
+
 impl Options {
     /// The options of a seed.
-    pub fn draw(rng: &mut SmallRng) -> Options {
-        let pick = |rng: &mut SmallRng, of: &[u64]| of[rng.random_range(0..of.len())];
+    pub fn draw(scenario: Scenario, rng: &mut SmallRng) -> Options {
+        let mut options = Options::bank(rng);
+        options.scenario = scenario;
+        if scenario != Scenario::Bank {
+            options.trouble(rng);
+        }
+        if scenario == Scenario::Membership {
+            options.members(rng);
+        }
+        options
+    }
+
+    fn bank(rng: &mut SmallRng) -> Options {
         let fast = pick(rng, &[50, 200, 1_000]);
         Options {
+            scenario: Scenario::Bank,
+            nodes: 3,
+            founders: 3,
+            groups: 4,
             epsilon_us: pick(rng, &[50, 500, 2_000, 7_000]),
+            lease_ms: 500,
             latency_us: (fast, fast * pick(rng, &[2, 5, 20])),
-            straggler: [0.0, 0.01, 0.05][rng.random_range(0..3)],
-            loss: [0.0, 0.005, 0.05][rng.random_range(0..3)],
-            duplication: [0.0, 0.01, 0.1][rng.random_range(0..3)],
+            straggler: pick(rng, &[0.0, 0.01, 0.05]),
+            loss: pick(rng, &[0.0, 0.005, 0.05]),
+            duplication: pick(rng, &[0.0, 0.01, 0.1]),
             sync_us: pick(rng, &[100, 2_000, 20_000]),
             crash_every_us: pick(rng, &[0, 800_000, 2_000_000]),
             power_cuts: rng.random_bool(0.5),
             cut_every_us: pick(rng, &[0, 1_000_000, 3_000_000]),
             outage_us: pick(rng, &[300_000, 1_500_000, 4_000_000]),
             txn_timeout_ms: pick(rng, &[400, 1_500, 10_000]),
-            forgetful: [0.0, 0.05][rng.random_range(0..2)],
+            forgetful: pick(rng, &[0.0, 0.05]),
             clients: rng.random_range(2..=6),
             operations: rng.random_range(6..=20),
-            accounts: pick(rng, &[4, 8, 24]) as u32,
+            accounts: pick(rng, &[4, 8, 24]),
+            limits: limits(rng),
+            pause_every_us: pick(rng, &[0, 0, 1_000_000]),
+            slow_disk_every_us: pick(rng, &[0, 0, 2_000_000]),
+            clock_step_every_us: pick(rng, &[0, 0, 500_000]),
+            rot: 0.0,
+            ambush: 0.0,
+            transfer_every_us: 0,
+            change_every_us: 0,
+            damage: 0.0,
+            eager: false,
+            lasting: Lasting::Nothing,
+            think_us: 0,
             safety_us: 8_000_000,
         }
+    }
+
+    /// Short leases, all faults, few clients: many leaders within a few seconds.
+    fn trouble(&mut self, rng: &mut SmallRng) {
+        self.nodes = pick(rng, &[3, 3, 5]);
+        self.founders = self.nodes;
+        self.groups = pick(rng, &[1, 1, 2]);
+        self.lease_ms = pick(rng, &[60, 120, 250]);
+        self.crash_every_us = pick(rng, &[0, 150_000, 400_000]);
+        self.cut_every_us = pick(rng, &[0, 200_000, 600_000]);
+        self.outage_us = pick(rng, &[20_000, 150_000, 700_000]);
+        self.pause_every_us = pick(rng, &[0, 300_000, 1_000_000]);
+        self.slow_disk_every_us = pick(rng, &[0, 500_000]);
+        self.rot = pick(rng, &[0.0, 0.0, 0.4]);
+        self.ambush = pick(rng, &[0.0, 0.3, 0.8]);
+        self.transfer_every_us = pick(rng, &[0, 60_000, 300_000]);
+        self.lasting =
+            pick(rng, &[Lasting::Nothing, Lasting::Crashed, Lasting::CutOff, Lasting::Chain]);
+        self.txn_timeout_ms = pick(rng, &[300, 800]);
+        self.clients = rng.random_range(2..=4);
+        self.operations = rng.random_range(8..=24);
+        self.think_us = pick(rng, &[20_000, 150_000, 700_000]);
+        self.accounts = pick(rng, &[2, 4, 8]);
+        self.safety_us = 3_000_000;
+        let fit = 2 * self.safety_us / self.think_us;
+        self.operations = self.operations.min(fit as u32 + 2);
+        if self.groups > 1 && self.lasting == Lasting::Chain {
+            // Two leaders that cannot talk to each other commit nothing together.
+            self.lasting = Lasting::CutOff;
+        }
+    }
+
+    fn members(&mut self, rng: &mut SmallRng) {
+        self.nodes = 5;
+        self.founders = pick(rng, &[3, 4, 4]);
+        self.groups = 1;
+        self.rot = 0.0; // the operator sees to that, when the group can bear it
+        self.change_every_us = pick(rng, &[20_000, 100_000, 300_000]);
+        self.transfer_every_us = pick(rng, &[0, 0, 300_000]);
+        self.damage = pick(rng, &[0.0, 0.0, 0.2]);
+        self.eager = rng.random_bool(0.5);
+        if self.lasting == Lasting::Chain {
+            // No node need see a quorum of such voters as these.
+            self.lasting = Lasting::Nothing;
+        }
+    }
+
+    /// How often a leader says that it is there.
+    pub fn heartbeat_ms(&self) -> u64 {
+        self.lease_ms / 5
+    }
+
+    /// Random part of an election time-out.
+    pub fn election_jitter_ms(&self) -> u64 {
+        self.lease_ms * 3 / 10
+    }
+}
+
+fn limits(rng: &mut SmallRng) -> Limits {
+    let normal = Limits::default();
+    if rng.random_bool(0.25) {
+        return normal;
+    }
+    Limits {
+        message_slots: pick(rng, &[1, 1, 4]),
+        ahead_slots: pick(rng, &[2, 16]),
+        log_slots: pick(rng, &[1, 2, 8]),
+        chunk_us: pick(rng, &[0, 2_000]),
+        ..normal
     }
 }
 
@@ -71,19 +223,51 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "ε {} µs, latency {}..{} µs, stragglers {}, loss {}, duplication {}, sync {} µs, crash \
-             every {} ms{}, cut every {} ms, outages to {} ms, silence {} ms, forgetful {}, {} clients × {} on {} accounts",
+            "{} nodes, {} founders, {} groups, ε {} µs, lease {} ms, latency {}..{} µs, stragglers \
+             {}, loss {}, duplication {}, sync {} µs, messages of {} slots, logs of {}",
+            self.nodes,
+            self.founders,
+            self.groups,
             self.epsilon_us,
+            self.lease_ms,
             self.latency_us.0,
             self.latency_us.1,
             self.straggler,
             self.loss,
             self.duplication,
             self.sync_us,
-            self.crash_every_us / 1_000,
-            if self.power_cuts { " (power cuts)" } else { "" },
-            self.cut_every_us / 1_000,
+            self.limits.message_slots,
+            self.limits.log_slots,
+        )?;
+        let every = [
+            ("crash", self.crash_every_us),
+            ("cut", self.cut_every_us),
+            ("pause", self.pause_every_us),
+            ("slow disk", self.slow_disk_every_us),
+            ("clock step", self.clock_step_every_us),
+            ("transfer", self.transfer_every_us),
+            ("change of members", self.change_every_us),
+        ];
+        for (what, every_us) in every.into_iter().filter(|(_, every_us)| *every_us > 0) {
+            write!(f, ", {what} every {} ms", every_us / 1_000)?;
+        }
+        if self.power_cuts {
+            f.write_str(", power cuts")?;
+        }
+        if self.eager {
+            f.write_str(", eager operator")?;
+        }
+        for (what, p) in [("rot", self.rot), ("ambush", self.ambush), ("damage", self.damage)] {
+            if p > 0.0 {
+                write!(f, ", {what} {p}")?;
+            }
+        }
+        write!(
+            f,
+            ", outages to {} ms, lasting: {:?}, silence {} ms, forgetful {}, {} clients × {} on {} \
+             accounts",
             self.outage_us / 1_000,
+            self.lasting,
             self.txn_timeout_ms,
             self.forgetful,
             self.clients,

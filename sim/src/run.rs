@@ -1,55 +1,67 @@
 //! Many seeds, on several threads; each seed is one thread's business from beginning to end.
 
-use crate::bank::{self, Report};
 use crate::history::Violation;
+use crate::operator::Done;
+use crate::scenario::{self, Report, Scenario};
+use crate::tally::{FaultCount, Tally};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What many seeds did.
+/// What many seeds did: sums over all of them.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Seeds that ran.
     pub seeds: u64,
-    /// Sums over all seeds.
-    pub events: u64,
-    /// See `events`.
-    pub simulated_us: u64,
-    /// See `events`.
+    /// What happened in the worlds.
+    pub tally: Tally,
+    /// What the operators did.
+    pub operator: Done,
+    /// Transactions committed.
     pub committed: u64,
-    /// See `events`.
+    /// Snapshots read.
     pub snapshots: u64,
-    /// See `events`.
+    /// Attempts whose ending no client heard.
     pub unknown: u64,
-    /// Crashes, power cuts, cut links, lost and duplicated messages.
-    pub faults: [u64; 5],
     /// What was broken, by seed.
     pub violations: BTreeMap<u64, Violation>,
 }
 
 impl Summary {
-    fn add(&mut self, report: &Report) {
-        self.events += report.events;
-        self.simulated_us += report.simulated_us;
+    /// Adds a run.
+    pub fn add(&mut self, report: &Report) {
+        let Tally { events, simulated_us, elections, leader_changes, snapshots_installed, faults } =
+            report.tally;
+        let sum = &mut self.tally;
+        sum.events += events;
+        sum.simulated_us += simulated_us;
+        sum.elections += elections;
+        sum.leader_changes += leader_changes;
+        sum.snapshots_installed += snapshots_installed;
+        sum.faults.merge(&faults);
+        self.operator.transfers += report.operator.transfers;
+        self.operator.transfers_refused += report.operator.transfers_refused;
+        self.operator.changes += report.operator.changes;
+        self.operator.changes_given_up += report.operator.changes_given_up;
         self.committed += report.committed as u64;
         self.snapshots += report.snapshots as u64;
         self.unknown += report.unknown as u64;
-        let f = report.faults;
-        let counts = [f.crashes, f.power_cuts, f.cuts, f.lost, f.duplicated];
-        for (sum, count) in self.faults.iter_mut().zip(counts) {
-            *sum += count;
-        }
+    }
+
+    /// The faults that were injected.
+    pub fn faults(&self) -> &FaultCount {
+        &self.tally.faults
     }
 }
 
-/// Runs one seed of the bank; a failed assertion of the protocol is a violation like any other.
+/// Runs one seed; a failed assertion of the protocol is a violation like any other.
 ///
 /// # Errors
 /// The first promise that was broken.
-pub fn bank_seed(seed: u64, trace: bool) -> Result<Report, Violation> {
-    match panic::catch_unwind(AssertUnwindSafe(|| bank::run(seed, trace))) {
+pub fn one(scenario: Scenario, seed: u64, trace: bool) -> Result<Report, Violation> {
+    match panic::catch_unwind(AssertUnwindSafe(|| scenario::run(scenario, seed, trace))) {
         Ok(result) => result,
         Err(payload) => {
             let text = payload.downcast_ref::<String>().cloned();
@@ -72,13 +84,15 @@ fn broken_assertion(what: String) -> Violation {
     Violation::new(checker, &rule, what)
 }
 
-/// Runs a range of seeds on `threads` threads; `tell` hears of each seed done, and stops the run
-/// by returning false. After `violations_max` violations the rest is left out.
-pub fn bank(
+/// Runs a range of seeds on `threads` threads; `tell` hears of each seed done and what was broken
+/// in it, and stops the run by returning false. After `violations_max` violations the rest is left
+/// out.
+pub fn many(
+    scenario: Scenario,
     seeds: Range<u64>,
     threads: usize,
     violations_max: usize,
-    tell: &(dyn Fn(u64) -> bool + Sync),
+    tell: &(dyn Fn(u64, Option<&Violation>) -> bool + Sync),
 ) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
@@ -89,17 +103,17 @@ pub fn bank(
             if seed >= seeds.end {
                 return;
             }
-            let result = bank_seed(seed, false);
+            let result = one(scenario, seed, false);
             let mut summary = summary.lock();
             summary.seeds += 1;
+            let go_on = tell(summary.seeds, result.as_ref().err());
             match result {
                 Ok(report) => summary.add(&report),
                 Err(violation) => {
                     summary.violations.insert(seed, violation);
                 }
             }
-            let enough = summary.violations.len() >= violations_max;
-            if enough || !tell(summary.seeds) {
+            if summary.violations.len() >= violations_max || !go_on {
                 stop.store(true, Ordering::Relaxed);
             }
         }
@@ -115,22 +129,34 @@ pub fn bank(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::Fault;
+
+    fn holds(scenario: Scenario, seeds: u64, never: &[Fault]) {
+        let summary = many(scenario, 0..seeds, 2, 1, &|_, _| true);
+        assert!(summary.violations.is_empty(), "{:?}", summary.violations);
+        assert!(summary.committed > 0 && summary.snapshots > 0);
+        for (fault, name) in Fault::ALL {
+            let injected = summary.faults().of(fault) > 0;
+            assert_eq!(injected, !never.contains(&fault), "{scenario}: {name}");
+        }
+    }
 
     #[test]
     fn a_few_seeds_hold_all_promises() {
-        let summary = bank(0..24, 2, 1, &|_| true);
-        assert!(summary.violations.is_empty(), "{:?}", summary.violations);
-        assert!(summary.committed > 0 && summary.snapshots > 0);
-        assert!(summary.faults.iter().all(|count| *count > 0), "{:?}", summary.faults);
+        holds(Scenario::Bank, 24, &[Fault::Ambush, Fault::Rot, Fault::Wipe]);
+        holds(Scenario::Paxos, 24, &[Fault::Wipe]);
+        holds(Scenario::Membership, 24, &[]);
     }
 
     #[test]
     fn equal_seeds_have_equal_traces() {
-        for seed in [3, 4] {
-            let (a, b) = (bank_seed(seed, false).unwrap(), bank_seed(seed, false).unwrap());
-            assert_eq!((a.trace_hash, a.events), (b.trace_hash, b.events));
+        for scenario in Scenario::ALL {
+            let run = |seed| one(scenario, seed, false).unwrap();
+            for seed in [3, 4] {
+                let (a, b) = (run(seed), run(seed));
+                assert_eq!((a.trace_hash, a.tally.events), (b.trace_hash, b.tally.events));
+            }
+            assert_ne!(run(3).trace_hash, run(5).trace_hash);
         }
-        let other = bank_seed(5, false).unwrap().trace_hash;
-        assert_ne!(bank_seed(3, false).unwrap().trace_hash, other);
     }
 }

@@ -3,19 +3,28 @@
 //! Run with `cargo test -p sim --features plants`. One test, for the choice of a fault is one for
 //! the whole process.
 
-use proto::plant::{Plant, plant};
+use proto::plant::plant;
+use sim::plants::CONTROLS;
+use sim::run;
+use sim::scenario::Scenario;
 
 #[test]
 fn every_planted_fault_is_caught() {
-    for (fault, within, checker) in
-        [(Plant::CommitWaitOff, 50, "visibility"), (Plant::LogUnsynced, 400, "durability")]
-    {
-        plant(Some(fault));
-        let summary = sim::run::bank(0..within, 2, 5, &|_| true);
+    for control in CONTROLS {
+        let name = control.plant.name();
+        plant(Some(control.plant));
+        // Stops at the first seed in which the checker that is named has noticed.
+        let noticed = |violation: &sim::history::Violation| violation.checker == control.checker;
+        let summary =
+            run::many(control.scenario, 0..control.within, 2, usize::MAX, &|_, broken| {
+                !broken.is_some_and(noticed)
+            });
         plant(None);
-        let caught: Vec<&str> = summary.violations.values().map(|v| v.checker).collect();
-        assert!(caught.contains(&checker), "{} within {within} seeds: {caught:?}", fault.name());
+        let caught = summary.violations.values().any(noticed);
+        assert!(caught, "{name} within {} seeds: {:?}", control.within, summary.violations);
     }
-    let summary = sim::run::bank(0..50, 2, 1, &|_| true);
-    assert!(summary.violations.is_empty(), "without a fault: {:?}", summary.violations);
+    for scenario in Scenario::ALL {
+        let summary = run::many(scenario, 0..50, 2, 1, &|_, _| true);
+        assert!(summary.violations.is_empty(), "without a fault: {:?}", summary.violations);
+    }
 }

@@ -1,13 +1,14 @@
 //! `meridian sim`: simulated clusters, many seeds or one.
 
 use crate::exit::Exit;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::plant::{self, Plant};
 use sim::history::Violation;
-use sim::options::Options;
+use sim::plants::CONTROLS;
 use sim::run::{self, Summary};
-use sim::world::stream;
+use sim::scenario::{self, Scenario};
+use sim::tally::Fault;
 use std::io::IsTerminal;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -19,6 +20,17 @@ pub enum Command {
     /// links break and messages are lost, and every promise is checked.
     #[command(after_help = AFTER_HELP)]
     Bank(Arguments),
+    /// One or two groups on three or five servers, with short leases: leaders come and go under
+    /// every kind of fault, and hand over on request; a minority may stay broken.
+    #[command(after_help = AFTER_HELP)]
+    Paxos(Arguments),
+    /// A group on five servers whose members change all the time, whose disks are lost and
+    /// damaged, and whose leaders are cut off at the worst moments.
+    #[command(after_help = AFTER_HELP)]
+    Membership(Arguments),
+    /// The faults that can be planted, and which checker must notice each.
+    #[command(name = "plants", long_flag = "list-plants")]
+    ListPlants,
 }
 
 const AFTER_HELP: &str = "\
@@ -26,15 +38,16 @@ A seed decides everything: the options of the run (clock uncertainty, latencies,
 faults and the clients. The same seed repeats the same run exactly.
 
 Examples:
-  meridian sim bank --seeds 0..10000         ten thousand clusters, on all cores
-  meridian sim bank --seed 42 --trace        one of them, one line per event
+  meridian sim paxos --seeds 0..10000        ten thousand clusters, on all cores
+  meridian sim paxos --seed 42 --trace       one of them, one line per event
+  meridian sim --list-plants                 faults on purpose, and who must notice
   meridian sim bank --seeds 0..200 --plant commit-wait-off
-                                             a fault on purpose (builds with --features plants):
-                                             a checker must notice
+                                             one of them (builds with --features plants): a
+                                             checker must notice
 
 The exit code is 1 when a promise was broken; the checker, its rule and the seed are named.";
 
-/// Arguments of `meridian sim bank`.
+/// Arguments of `meridian sim bank`, `paxos` and `membership`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The seeds to run, the last one left out.
@@ -47,29 +60,11 @@ pub struct Arguments {
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Break a rule on purpose; a checker must notice.
-    #[arg(long, value_enum, value_name = "NAME")]
-    plant: Option<Fault>,
+    #[arg(long, value_name = "NAME", value_parser = parse_plant)]
+    plant: Option<Plant>,
     /// How many seeds run at once; each runs on one thread [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-}
-
-/// A fault that can be planted.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Fault {
-    /// Writes are shown before their timestamp has passed (breaks X8).
-    CommitWaitOff,
-    /// The disk is reported as having answered before it did (breaks P1).
-    LogUnsynced,
-}
-
-impl Fault {
-    fn plant(self) -> Plant {
-        match self {
-            Fault::CommitWaitOff => Plant::CommitWaitOff,
-            Fault::LogUnsynced => Plant::LogUnsynced,
-        }
-    }
 }
 
 /// How many broken seeds are looked for before a run stops.
@@ -80,14 +75,36 @@ const VIOLATIONS_MAX: usize = 3;
 /// # Errors
 /// When a promise was broken, or a fault is to be planted and this build cannot.
 pub fn run(command: Command) -> Result<(), Exit> {
-    let Command::Bank(arguments) = command;
+    let (scenario, arguments) = match command {
+        Command::Bank(arguments) => (Scenario::Bank, arguments),
+        Command::Paxos(arguments) => (Scenario::Paxos, arguments),
+        Command::Membership(arguments) => (Scenario::Membership, arguments),
+        Command::ListPlants => {
+            list_plants();
+            return Ok(());
+        }
+    };
     if let Some(fault) = arguments.plant {
-        plant_fault(fault.plant())?;
-        println!("planted: {}", fault.plant().name());
+        plant_fault(fault)?;
+        println!("planted: {}", fault.name());
     }
     match arguments.seed {
-        Some(seed) => one(seed, &arguments),
-        None => many(&arguments),
+        Some(seed) => one(scenario, seed, &arguments),
+        None => many(scenario, &arguments),
+    }
+}
+
+fn list_plants() {
+    println!("{:26} {:5} {:11} {:15} within", "plant", "rule", "scenario", "checker");
+    for control in CONTROLS {
+        println!(
+            "{:26} {:5} {:11} {:15} {} seeds",
+            control.plant.name(),
+            control.rule,
+            control.scenario.name(),
+            control.checker,
+            control.within
+        );
     }
 }
 
@@ -108,35 +125,28 @@ fn plant_fault(fault: Plant) -> Result<(), Exit> {
     )))
 }
 
-fn one(seed: u64, arguments: &Arguments) -> Result<(), Exit> {
+fn one(scenario: Scenario, seed: u64, arguments: &Arguments) -> Result<(), Exit> {
     if !arguments.trace {
         // A traced run says it itself.
-        println!("seed {seed}: {}", options(seed));
+        println!("seed {seed}: {}", scenario::options(scenario, seed));
     }
     let began = Instant::now();
-    match run::bank_seed(seed, arguments.trace) {
+    match run::one(scenario, seed, arguments.trace) {
         Ok(report) => {
             let mut summary = Summary { seeds: 1, ..Summary::default() };
-            summary.events = report.events;
-            summary.simulated_us = report.simulated_us;
-            summary.committed = report.committed as u64;
-            summary.snapshots = report.snapshots as u64;
-            summary.unknown = report.unknown as u64;
-            let faults = report.faults;
-            summary.faults =
-                [faults.crashes, faults.power_cuts, faults.cuts, faults.lost, faults.duplicated];
+            summary.add(&report);
             tell_summary(&summary, began.elapsed());
             println!("trace hash      {:016x}", report.trace_hash);
             Ok(())
         }
         Err(violation) => {
-            tell_violation(seed, &violation, arguments);
+            tell_violation(scenario, seed, &violation, arguments);
             Err(Exit::Failed("a promise was broken".into()))
         }
     }
 }
 
-fn many(arguments: &Arguments) -> Result<(), Exit> {
+fn many(scenario: Scenario, arguments: &Arguments) -> Result<(), Exit> {
     let seeds = arguments.seeds.clone();
     let threads = arguments.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, |cores| cores.get()),
@@ -144,14 +154,14 @@ fn many(arguments: &Arguments) -> Result<(), Exit> {
     );
     let bar = bar(seeds.end - seeds.start);
     let began = Instant::now();
-    let summary = run::bank(seeds, threads, VIOLATIONS_MAX, &|done| {
+    let summary = run::many(scenario, seeds, threads, VIOLATIONS_MAX, &|done, _| {
         bar.set_position(done);
         true
     });
     bar.finish_and_clear();
     tell_summary(&summary, began.elapsed());
     for (seed, violation) in &summary.violations {
-        tell_violation(*seed, violation, arguments);
+        tell_violation(scenario, *seed, violation, arguments);
     }
     match summary.violations.len() {
         0 => {
@@ -171,38 +181,55 @@ fn bar(seeds: u64) -> ProgressBar {
     ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// The options of a run, drawn as the run itself draws them.
-fn options(seed: u64) -> Options {
-    Options::draw(&mut stream(seed, 1))
-}
-
 fn tell_summary(summary: &Summary, took: Duration) {
     let seconds = took.as_secs_f64().max(1e-6);
     let per_minute = summary.seeds as f64 / seconds * 60.0;
-    let [crashes, power_cuts, cuts, lost, duplicated] = summary.faults;
+    let (tally, operator) = (&summary.tally, &summary.operator);
     println!("seeds           {} in {seconds:.1} s ({per_minute:.0} per minute)", summary.seeds);
-    println!("simulated       {:.1} s", summary.simulated_us as f64 / 1e6);
-    println!("events          {}", summary.events);
+    println!("simulated       {:.1} s", tally.simulated_us as f64 / 1e6);
+    println!("events          {}", tally.events);
     println!(
         "transactions    {} committed, {} unknown until settled",
         summary.committed, summary.unknown
     );
     println!("snapshots       {} read", summary.snapshots);
+    println!("elections       {}, {} of another node", tally.elections, tally.leader_changes);
     println!(
-        "faults          {crashes} crashes, {power_cuts} power cuts, {cuts} links cut, {lost} \
-         messages lost, {duplicated} duplicated"
+        "transfers       {} begun, {} refused",
+        operator.transfers, operator.transfers_refused
     );
+    println!(
+        "memberships     {} changes completed, {} given up",
+        operator.changes, operator.changes_given_up
+    );
+    println!("catching up     {} snapshots installed", tally.snapshots_installed);
+    for (place, line) in Fault::ALL.chunks(5).enumerate() {
+        let title = if place == 0 { "faults" } else { "" };
+        let counts = line.iter().map(|(f, name)| format!("{} {name}", summary.faults().of(*f)));
+        println!("{title:15} {}", counts.collect::<Vec<_>>().join(", "));
+    }
 }
 
-fn tell_violation(seed: u64, violation: &Violation, arguments: &Arguments) {
-    let plant = arguments.plant.map(|fault| format!(" --plant {}", fault.plant().name()));
+fn tell_violation(scenario: Scenario, seed: u64, violation: &Violation, arguments: &Arguments) {
+    let plant = arguments.plant.map(|fault| format!(" --plant {}", fault.name()));
     println!();
     println!("VIOLATION in seed {seed}");
     println!("  checker   {}", violation.checker);
     println!("  rule      {}", violation.rule);
     println!("  seen      {}", violation.what);
-    println!("  options   {}", options(seed));
-    println!("  again     meridian sim bank --seed {seed} --trace{}", plant.unwrap_or_default());
+    println!("  options   {}", scenario::options(scenario, seed));
+    println!(
+        "  again     meridian sim {scenario} --seed {seed} --trace{}",
+        plant.unwrap_or_default()
+    );
+}
+
+fn parse_plant(text: &str) -> Result<Plant, String> {
+    let found = Plant::ALL.into_iter().find(|plant| plant.name() == text);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Plant::ALL.iter().map(|plant| plant.name()).collect();
+        format!("one of: {}", names.join(", "))
+    })
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -227,11 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_can_be_named() {
-        for fault in Fault::value_variants() {
-            let name = fault.to_possible_value().expect("none is hidden");
-            assert_eq!(name.get_name(), fault.plant().name());
+    fn every_plant_can_be_named() {
+        for plant in Plant::ALL {
+            assert_eq!(parse_plant(plant.name()), Ok(plant));
         }
-        assert_eq!(Fault::value_variants().len(), Plant::ALL.len());
+        assert!(parse_plant("gremlin").is_err());
     }
 }

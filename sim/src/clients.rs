@@ -1,12 +1,12 @@
-//! The bank: clients move units between accounts of different groups while things break.
+//! The clients of every scenario: tellers that move units between accounts, add up, and look back.
+//!
+//! Every account's value carries the id of the transaction that wrote it, so each read names its
+//! writer.
 
-use crate::checkers::{conservation, external_consistency, snapshot};
-use crate::executor::ClientPort;
-use crate::history::{Account, Ending, Operation, Violation};
+use crate::history::{Account, Ending, Operation};
 use crate::options::Options;
-use crate::world::{FaultCount, World, stream};
+use crate::world::{World, stream};
 use bytes::Bytes;
-use futures::FutureExt;
 use parking_lot::Mutex;
 use proto::request::{Body, LockMode, Outcome, ReplyBody};
 use proto::{Error, Key};
@@ -20,39 +20,36 @@ use txn::client::{
     Client, ClientClock, ClientConfig, HashPlacement, ReadWrite, Snapshot, TimestampBound,
 };
 
-/// Data groups of the bank.
-const GROUPS: u32 = 4;
-const OPENING_BALANCE: i64 = 100;
-/// How long everyone may take to finish after the faults have ended.
-const LIVENESS_US: u64 = 120_000_000;
+/// What every account holds at first.
+pub const OPENING_BALANCE: i64 = 100;
 
-/// What one run did.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The options drawn from the seed.
-    pub options: Options,
-    /// Equal for equal runs.
-    pub trace_hash: u64,
-    /// Events of the world.
-    pub events: u64,
-    /// Simulated time.
-    pub simulated_us: u64,
-    /// Transactions committed, snapshots read, attempts with an unknown ending.
-    pub committed: usize,
-    /// See `committed`.
-    pub snapshots: usize,
-    /// See `committed`.
-    pub unknown: usize,
-    /// Faults injected.
-    pub faults: FaultCount,
+/// What clients did and saw.
+pub type History = Arc<Mutex<Vec<Operation>>>;
+
+/// The accounts of a run.
+pub fn accounts(options: &Options) -> Vec<Key> {
+    (0..options.accounts).map(|n| Key::from(format!("account-{n:03}"))).collect()
 }
 
-/// One client of the bank.
-struct Teller {
+/// A client of the groups of a world.
+pub fn client(world: &mut World, number: u32, seed: u64, config: ClientConfig) -> Client {
+    let port = Arc::new(world.client_port());
+    let groups = world.options.groups;
+    let placement = HashPlacement { groups, root_prefix: Key::new(), directory: |key| Some(key) };
+    let config =
+        ClientConfig { client: u64::from(number) + 1, seed: seed ^ u64::from(number), ..config };
+    Client::new(port.clone(), port, Arc::new(placement), config)
+}
+
+/// One client.
+pub struct Teller {
     number: u32,
-    client: Client,
+    /// Its handle on the groups.
+    pub client: Client,
+    clock: Arc<dyn ClientClock>,
     accounts: Vec<Key>,
     operations: u32,
+    think_us: u64,
     forgetful: f64,
     rng: SmallRng,
     absolute: Arc<AtomicU64>,
@@ -61,124 +58,18 @@ struct Teller {
     seen: Vec<(Timestamp, Operation)>,
 }
 
-/// Runs one seed.
-///
-/// # Errors
-/// The first promise that was broken.
-pub fn run(seed: u64, trace: bool) -> Result<Report, Violation> {
-    let mut options_rng = stream(seed, 1);
-    let options = Options::draw(&mut options_rng);
-    if trace {
-        println!("seed {seed}: {options}");
-    }
-    let mut world = World::new(seed, options.clone(), GROUPS, trace);
-    let accounts: Vec<Key> =
-        (0..options.accounts).map(|n| Key::from(format!("account-{n:03}"))).collect();
-    let history = Arc::new(Mutex::new(Vec::new()));
-    let mut tellers: Vec<Teller> = (0..=options.clients)
-        .map(|number| teller(seed, number, &mut world, &accounts, &options, &history))
-        .collect();
-    let settler = tellers.remove(0);
-    let settle_client = settler.client.clone();
-
-    // The accounts are opened while things break already; nobody else begins before that.
-    world.spawn(open_accounts(settler).boxed());
-    within(&mut world, options.safety_us, "to open the accounts")?;
-    for teller in tellers {
-        world.spawn(teller.work().boxed());
-    }
-    if !world.run(options.safety_us)? {
-        world.heal();
-        let done = world.run(LIVENESS_US)?;
-        progress(done, "to finish after the faults had ended")?;
-    }
-    world.heal();
-
-    let rester = Arc::new(world.client_port());
-    let last = teller(seed, options.clients + 1, &mut world, &accounts, &options, &history);
-    world.spawn(settle(settle_client, last, history.clone()).boxed());
-    let done = world.run(LIVENESS_US)?;
-    progress(done, "to settle unknown outcomes and read the final state")?;
-    // Long enough for silent clients to lose their locks and for messages to be repeated.
-    world.spawn(rest(rester, Duration::from_millis(2 * options.txn_timeout_ms + 5_000)).boxed());
-    let done = world.run(LIVENESS_US)?;
-    progress(done, "to rest")?;
-    world.check_quiet()?;
-
-    let history = history.lock();
-    judge(&history, &options)?;
-    Ok(report(&world, options, &history))
-}
-
-fn within(world: &mut World, safety_us: u64, what: &str) -> Result<(), Violation> {
-    if !world.run(safety_us)? {
-        world.heal();
-        let done = world.run(LIVENESS_US)?;
-        progress(done, what)?;
-    }
-    Ok(())
-}
-
-fn progress(done: bool, what: &str) -> Result<(), Violation> {
-    match done {
-        true => Ok(()),
-        false => {
-            Err(Violation::new("progress", "P8/X10", format!("clients did not manage {what}")))
-        }
-    }
-}
-
-fn judge(history: &[Operation], options: &Options) -> Result<(), Violation> {
-    let total = OPENING_BALANCE * i64::from(options.accounts);
-    snapshot::check(history)?;
-    conservation::check(history, options.accounts as usize, total)?;
-    // Reads at a chosen, older timestamp promise nothing about real time.
-    let strong: Vec<Operation> = history.iter().filter(|op| !is_old_read(op)).cloned().collect();
-    external_consistency::check(&strong)
-}
-
-/// Reads at a chosen timestamp are recorded as of client `u32::MAX`.
-fn is_old_read(op: &Operation) -> bool {
-    op.client == u32::MAX
-}
-
-fn report(world: &World, options: Options, history: &[Operation]) -> Report {
-    let committed = |op: &&Operation| matches!(op.ending, Ending::At(_)) && !op.read_only();
-    Report {
-        options,
-        trace_hash: world.trace_hash(),
-        events: world.events(),
-        simulated_us: world.elapsed_us(),
-        committed: history.iter().filter(committed).count(),
-        snapshots: history.iter().filter(|op| op.read_only()).count(),
-        unknown: history.iter().filter(|op| op.ended_ns == u64::MAX).count(),
-        faults: world.faults(),
-    }
-}
-
-fn teller(
-    seed: u64,
-    number: u32,
-    world: &mut World,
-    accounts: &[Key],
-    options: &Options,
-    history: &Arc<Mutex<Vec<Operation>>>,
-) -> Teller {
-    let port = Arc::new(world.client_port());
-    let placement =
-        HashPlacement { groups: GROUPS, root_prefix: Key::new(), directory: |key| Some(key) };
-    let config = ClientConfig {
-        client: u64::from(number) + 1,
-        seed: seed ^ u64::from(number),
-        attempt_ms: 300,
-        operation_ms: 5_000,
-        ..ClientConfig::default()
-    };
+/// A teller that has done nothing yet.
+pub fn teller(seed: u64, number: u32, world: &mut World, history: &History) -> Teller {
+    let config = ClientConfig { attempt_ms: 300, operation_ms: 5_000, ..ClientConfig::default() };
+    let client = client(world, number, seed, config);
+    let options = world.options.clone();
     Teller {
         number,
-        client: Client::new(port.clone(), port, Arc::new(placement), config),
-        accounts: accounts.to_vec(),
+        client,
+        clock: Arc::new(world.client_port()),
+        accounts: accounts(&options),
         operations: options.operations,
+        think_us: options.think_us,
         forgetful: options.forgetful,
         rng: stream(seed, 100 + u64::from(number)),
         absolute: world.absolute(),
@@ -187,7 +78,8 @@ fn teller(
     }
 }
 
-async fn open_accounts(teller: Teller) {
+/// Opens the accounts, in one transaction; tries until it is known to have committed.
+pub async fn open_accounts(teller: Teller) {
     loop {
         let began_ns = teller.now_ns();
         let Ok(txn) = teller.client.begin() else { continue };
@@ -255,8 +147,13 @@ impl Teller {
         self.history.lock().push(op);
     }
 
-    async fn work(mut self) {
+    /// Does its operations, one after the other.
+    pub async fn work(mut self) {
         for _ in 0..self.operations {
+            if self.think_us > 0 {
+                let pause = Duration::from_micros(self.rng.random_range(0..self.think_us));
+                self.clock.sleep(pause).await;
+            }
             match self.rng.random_range(0..10) {
                 0..=6 => self.transfer().await,
                 7..=8 => self.audit(TimestampBound::Strong).await,
@@ -366,12 +263,8 @@ impl Teller {
     }
 }
 
-async fn rest(clock: Arc<ClientPort>, duration: Duration) {
-    clock.sleep(duration).await;
-}
-
 /// Settles what clients never heard, then reads everything once more.
-async fn settle(client: Client, mut last: Teller, history: Arc<Mutex<Vec<Operation>>>) {
+pub async fn settle(client: Client, mut last: Teller, history: History) {
     let unknown: Vec<(usize, proto::TxnId, Vec<Key>)> = history
         .lock()
         .iter()

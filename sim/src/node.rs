@@ -1,0 +1,164 @@
+//! One simulated machine: a server, its disk, its clock.
+
+use crate::effects::Effect;
+use proto::request::{Reply, Request};
+use proto::{Error, GroupId, NodeId};
+use spanserver::storage::{Durability, Engine, Memory, WriteOp};
+use spanserver::{Event, Message, Pins, Server};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use truetime::providers::Simulated;
+use txn::server::{ReadJob, RequestId};
+
+use crate::faults::Kind;
+use futures::channel::oneshot;
+
+/// What can happen in the world.
+pub(crate) enum Action {
+    Deliver {
+        to: NodeId,
+        from: NodeId,
+        message: Message,
+    },
+    Request {
+        to: NodeId,
+        id: RequestId,
+        request: Request,
+    },
+    Reply {
+        id: RequestId,
+        answer: Result<Reply, Error>,
+    },
+    DiskDone {
+        node: NodeId,
+        life: u32,
+        batch: u64,
+    },
+    Read {
+        node: NodeId,
+        life: u32,
+        group: GroupId,
+        job: ReadJob,
+    },
+    Come {
+        node: NodeId,
+        life: u32,
+        event: Event,
+    },
+    Wake {
+        node: NodeId,
+        life: u32,
+    },
+    /// A pause ends; what the step under way still has to do.
+    Resume {
+        node: NodeId,
+        life: u32,
+        effects: VecDeque<Effect>,
+    },
+    Timer(oneshot::Sender<()>),
+    Restart {
+        node: NodeId,
+    },
+    Mend {
+        from: NodeId,
+        to: NodeId,
+    },
+    Part {
+        side: Vec<NodeId>,
+        for_ns: u64,
+    },
+    Join {
+        partition: u64,
+    },
+    Fault(Kind),
+}
+
+impl Action {
+    /// The process that has to run for this.
+    pub fn process(&self) -> Option<NodeId> {
+        match self {
+            Action::Deliver { to, .. } | Action::Request { to, .. } => Some(*to),
+            Action::DiskDone { node, .. }
+            | Action::Read { node, .. }
+            | Action::Come { node, .. }
+            | Action::Wake { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+}
+
+/// What happens to a process after so many more of its effects.
+pub(crate) struct Trap {
+    pub effects: u32,
+    /// `None`: it crashes; else it pauses for so long.
+    pub pause_ns: Option<u64>,
+}
+
+/// See the [module](self).
+pub(crate) struct SimNode {
+    pub engine: Arc<Memory>,
+    pub clock: Simulated,
+    /// `None`: down.
+    pub server: Option<Server>,
+    pub pins: Pins,
+    /// Counts restarts, so that what belonged to an earlier life comes to nothing.
+    pub life: u32,
+    /// Batches on their way to the disk, oldest first, and when the disk is free again.
+    pub writing: VecDeque<(u64, Vec<WriteOp>)>,
+    pub disk_free_ns: u64,
+    /// Until then syncs are slow.
+    pub slow_until_ns: u64,
+    pub wake_ns: u64,
+    /// The process is paused: what came meanwhile.
+    pub stalled: Option<Vec<Action>>,
+    pub trap: Option<Trap>,
+}
+
+impl SimNode {
+    pub fn new(engine: Arc<Memory>, clock: Simulated) -> SimNode {
+        SimNode {
+            engine,
+            clock,
+            server: None,
+            pins: Pins::default(),
+            life: 0,
+            writing: VecDeque::new(),
+            disk_free_ns: 0,
+            slow_until_ns: 0,
+            wake_ns: u64::MAX,
+            stalled: None,
+            trap: None,
+        }
+    }
+
+    /// The disk has taken this batch and all before it.
+    pub fn disk_done(&mut self, batch: u64) {
+        while self.writing.front().is_some_and(|(b, _)| *b <= batch) {
+            let Some((_, ops)) = self.writing.pop_front() else { break };
+            self.engine.write(&ops, Durability::Synced).expect("memory writes");
+        }
+    }
+
+    /// The process is gone, and with it what it had in memory.
+    pub fn stop(&mut self) {
+        self.server = None;
+        self.pins = Pins::default();
+        self.life += 1;
+        self.writing.clear();
+        self.disk_free_ns = 0;
+        self.wake_ns = u64::MAX;
+        self.stalled = None;
+        self.trap = None;
+    }
+
+    /// Whether the next effect is one too many, and what comes instead of it.
+    pub fn spring_trap(&mut self) -> Option<Trap> {
+        match &mut self.trap {
+            Some(trap) if trap.effects > 0 => {
+                trap.effects -= 1;
+                None
+            }
+            _ => self.trap.take(),
+        }
+    }
+}

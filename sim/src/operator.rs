@@ -1,0 +1,278 @@
+//! Whoever runs the cluster: asks for other leaders and other members, loses disks, and puts in
+//! order again what is broken.
+
+use crate::clients::client;
+use crate::executor::ClientPort;
+use crate::faults::Damage;
+use crate::options::Options;
+use crate::world::{World, stream};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use proto::request::{Body, GroupStatus, Members, ReplyBody};
+use proto::{GroupId, NodeId};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use txn::client::{Client, ClientClock, ClientConfig};
+
+/// What an operator has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Transfers that a leader began, and refusals.
+    pub transfers: u64,
+    /// See `transfers`.
+    pub transfers_refused: u64,
+    /// Changes of members that were seen completed, and those that were not.
+    pub changes: u64,
+    /// See `changes`.
+    pub changes_given_up: u64,
+}
+
+/// Set when the faults have ended: the nodes that are well. Bring what is under way to an end.
+pub type Calm = Arc<Mutex<Option<Vec<NodeId>>>>;
+
+/// The operator of a run.
+pub struct Operator {
+    client: Client,
+    port: ClientPort,
+    options: Options,
+    nodes: Vec<NodeId>,
+    rng: SmallRng,
+    calm: Calm,
+    done: Arc<Mutex<Done>>,
+    /// Its disk was lost: to be removed, then perhaps to be added again.
+    lost: Option<NodeId>,
+}
+
+impl Operator {
+    /// An operator; it stops making trouble when `calm` is set.
+    pub fn new(world: &mut World, seed: u64, calm: Calm, done: Arc<Mutex<Done>>) -> Operator {
+        let config = ClientConfig { attempt_ms: 100, operation_ms: 600, ..ClientConfig::default() };
+        Operator {
+            client: client(world, 1_000, seed, config),
+            port: world.client_port(),
+            options: world.options.clone(),
+            nodes: world.node_ids(),
+            rng: stream(seed, 6),
+            calm,
+            done,
+            lost: None,
+        }
+    }
+
+    /// Works until it is calm, and then sees to it that everyone belongs to the groups who should.
+    pub async fn work(mut self) {
+        let changes = self.options.change_every_us;
+        let transfers = self.options.transfer_every_us;
+        let every = [changes, transfers].into_iter().filter(|every_us| *every_us > 0).min();
+        while self.calm.lock().is_none() {
+            let every_us = every.unwrap_or(100_000);
+            self.sleep_us(every_us / 4, every_us * 7 / 4).await;
+            let group = GroupId(self.rng.random_range(1..=self.options.groups));
+            if changes > 0 && (transfers == 0 || self.rng.random_bool(0.7)) {
+                self.govern(group).await;
+            } else if transfers > 0 {
+                self.transfer(group).await;
+            }
+        }
+        if changes > 0 {
+            self.put_in_order().await;
+        }
+    }
+
+    async fn sleep_us(&mut self, from: u64, to: u64) {
+        let pause_us = self.rng.random_range(from..=to);
+        self.port.sleep(Duration::from_micros(pause_us)).await;
+    }
+
+    fn any_node(&mut self) -> NodeId {
+        self.nodes[self.rng.random_range(0..self.nodes.len())]
+    }
+
+    async fn transfer(&mut self, group: GroupId) {
+        let to = self.any_node();
+        let begun = self.client.router().ask(group, Body::Transfer { to }).await.is_ok();
+        let mut done = self.done.lock();
+        match begun {
+            true => done.transfers += 1,
+            false => done.transfers_refused += 1,
+        }
+    }
+
+    /// What the group's leader says, or somebody who should know.
+    async fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        let router = self.client.router();
+        let asked = self.nodes.iter().map(|node| router.ask_node(*node, group, Body::Status));
+        let answers = join_all(asked).await.into_iter().flatten();
+        let told = answers.filter_map(|reply| match reply.body {
+            ReplyBody::Status(status) => Some(status),
+            _ => None,
+        });
+        told.max_by_key(|status| (status.lease_end.is_some(), status.ballot))
+    }
+
+    /// One turn: perhaps a disk is lost first; then the members are changed.
+    async fn govern(&mut self, group: GroupId) {
+        if self.lost.is_none() && self.rng.random_bool(self.options.damage) {
+            let node = self.any_node();
+            let what = [Damage::Wiped, Damage::Rotten][self.rng.random_range(0..2)];
+            // What was asked for before must have come or gone.
+            self.port.sleep(Duration::from_millis(700)).await;
+            if self.port.damage(node, what).await {
+                if what == Damage::Wiped {
+                    self.lost = Some(node);
+                }
+                self.sleep_us(10_000, 400_000).await;
+            }
+        }
+        let Some(status) = self.status(group).await else { return };
+        let now = status.members;
+        let target = match self.lost {
+            Some(node) => without(&now, node),
+            None => self.draw(&now),
+        };
+        if self.change(group, target).await
+            && let Some(node) = self.lost.take()
+            && self.rng.random_bool(0.5)
+        {
+            // It comes back at once, and not at some later turn.
+            if let Some(status) = self.status(group).await {
+                let mut target = status.members;
+                target.voters.insert(node);
+                self.change(group, target).await;
+            }
+        }
+    }
+
+    /// Random members, biased towards small steps and even numbers.
+    fn draw(&mut self, now: &Members) -> Members {
+        let mut target = now.clone();
+        let node = self.any_node();
+        match self.rng.random_range(0..10) {
+            // One comes, or goes.
+            0..=4 => {
+                if !target.voters.remove(&node) {
+                    target.learners.remove(&node);
+                    target.voters.insert(node);
+                } else {
+                    target.witnesses.remove(&node);
+                }
+            }
+            // One takes the place of another.
+            5..=6 => {
+                let other = self.any_node();
+                target.voters.remove(&node);
+                target.witnesses.remove(&node);
+                target.learners.remove(&other);
+                target.voters.insert(other);
+            }
+            // A learner.
+            7 => {
+                if !target.voters.contains(&node) {
+                    target.learners.insert(node);
+                }
+            }
+            // Anybody, with a witness now and then.
+            _ => {
+                let size = self.rng.random_range(1..=self.nodes.len());
+                target = Members::default();
+                while target.voters.len() < size {
+                    let node = self.any_node();
+                    target.voters.insert(node);
+                }
+                target.witnesses = now.witnesses.intersection(&target.voters).copied().collect();
+                let newcomer = target.voters.difference(&now.voters).next().copied();
+                if let Some(newcomer) = newcomer.filter(|_| self.rng.random_bool(0.3)) {
+                    target.witnesses.insert(newcomer);
+                }
+            }
+        }
+        if target.voters.is_subset(&target.witnesses) {
+            return now.clone();
+        }
+        target
+    }
+
+    /// Asks for new members and waits until they are; whether that was seen.
+    async fn change(&mut self, group: GroupId, target: Members) -> bool {
+        let begun = match self.options.eager && self.calm.lock().is_none() {
+            true => self.ask_all(group, &target).await,
+            false => self.client.router().ask(group, Body::Members(target.clone())).await.is_ok(),
+        };
+        let mut seen = false;
+        let patience = if begun { 40 } else { 0 };
+        for _ in 0..patience {
+            self.sleep_us(5_000, 40_000).await;
+            let Some(status) = self.status(group).await else { continue };
+            let settled = !status.joint && !status.changing && status.lease_end.is_some();
+            if settled {
+                seen = status.members == target;
+                break; // or another leader has not taken it up
+            }
+        }
+        let mut done = self.done.lock();
+        match seen {
+            true => done.changes += 1,
+            false => done.changes_given_up += 1,
+        }
+        seen
+    }
+
+    /// Asks whoever may lead, all at once, until somebody begins: the worst moment for a leader
+    /// that has just been elected.
+    async fn ask_all(&mut self, group: GroupId, target: &Members) -> bool {
+        for _ in 0..30 {
+            let router = self.client.router();
+            let asked = self
+                .nodes
+                .iter()
+                .map(|node| router.ask_node(*node, group, Body::Members(target.clone())));
+            if join_all(asked).await.into_iter().any(|answer| answer.is_ok()) {
+                return true;
+            }
+            self.sleep_us(1_000, 8_000).await;
+        }
+        false
+    }
+
+    /// The faults are over: whoever lost a disk leaves, then all who are well become voters; each step
+    /// is tried until it is done.
+    async fn put_in_order(&mut self) {
+        let well: BTreeSet<NodeId> = self.calm.lock().iter().flatten().copied().collect();
+        for group in (1..=self.options.groups).map(GroupId) {
+            if let Some(node) = self.lost {
+                self.insist(group, |now| without(now, node)).await;
+            }
+            self.insist(group, |now| Members {
+                voters: well.clone(),
+                witnesses: now.witnesses.intersection(&well).copied().collect(),
+                learners: BTreeSet::new(),
+            })
+            .await;
+        }
+    }
+
+    async fn insist(&mut self, group: GroupId, target: impl Fn(&Members) -> Members) {
+        loop {
+            if let Some(status) = self.status(group).await {
+                let wanted = target(&status.members);
+                let settled = !status.joint && !status.changing && status.lease_end.is_some();
+                if settled && status.members == wanted {
+                    return;
+                }
+                self.change(group, wanted).await;
+            }
+            self.sleep_us(5_000, 50_000).await;
+        }
+    }
+}
+
+fn without(now: &Members, node: NodeId) -> Members {
+    let mut target = now.clone();
+    target.voters.remove(&node);
+    target.witnesses.remove(&node);
+    target.learners.remove(&node);
+    target
+}

@@ -1,0 +1,57 @@
+//! Positive controls: which checker must notice which planted fault, in which scenario. A checker
+//! counts only after it has failed on purpose.
+
+use crate::scenario::Scenario;
+use proto::plant::Plant;
+
+/// A planted fault, and who must notice it.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// What is broken on purpose.
+    pub plant: Plant,
+    /// The rule it breaks.
+    pub rule: &'static str,
+    /// Where it shows.
+    pub scenario: Scenario,
+    /// Who must notice.
+    pub checker: &'static str,
+    /// Within the seeds from 0 up to this.
+    pub within: u64,
+}
+
+const fn control(
+    plant: Plant,
+    rule: &'static str,
+    scenario: Scenario,
+    checker: &'static str,
+) -> Control {
+    Control { plant, rule, scenario, checker, within: 200 }
+}
+
+/// Every plant, once.
+pub const CONTROLS: [Control; Plant::ALL.len()] = [
+    control(Plant::CommitWaitOff, "X8", Scenario::Bank, "visibility"),
+    control(Plant::LogUnsynced, "P1", Scenario::Bank, "durability"),
+    control(Plant::OwnBallotOff, "P3", Scenario::Paxos, "durability"),
+    control(Plant::VoteUnsynced, "P1", Scenario::Paxos, "durability"),
+    control(Plant::LeaseVoteUnsynced, "L1", Scenario::Paxos, "lease_disjoint"),
+    control(Plant::LeaseAtStartOnly, "L6", Scenario::Paxos, "lease_disjoint"),
+    control(Plant::AbdicateEarly, "L5", Scenario::Paxos, "lease_disjoint"),
+    control(Plant::OwnCopyUnsynced, "P4", Scenario::Paxos, "durability"),
+    control(Plant::OldSnapshotWins, "P6", Scenario::Paxos, "durability"),
+    control(Plant::ConfigWithoutOwnBallot, "P9", Scenario::Membership, "durability"),
+    control(Plant::SingleStepMembership, "P9", Scenario::Membership, "durability"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plant_has_a_control() {
+        for plant in Plant::ALL {
+            let controls = CONTROLS.iter().filter(|control| control.plant == plant);
+            assert_eq!(controls.count(), 1, "{}", plant.name());
+        }
+    }
+}

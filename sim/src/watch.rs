@@ -1,0 +1,111 @@
+//! The checkers that look at a server after every step, and what they tell the world about.
+
+use crate::checkers::agreement::Agreement;
+use crate::checkers::durability::Durability;
+use crate::checkers::lease_disjoint::{Lease, Leases};
+use crate::history::Violation;
+use paxos::Position;
+use proto::{Ballot, GroupId, NodeId, Slot};
+use spanserver::Server;
+use std::collections::{BTreeMap, BTreeSet};
+use truetime::Interval;
+
+/// Something worth an ambush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sighting {
+    /// The node has just been elected in the group.
+    Elected(NodeId, GroupId),
+    /// The node, which leads the group, has just appended a configuration.
+    Configured(NodeId, GroupId),
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    leases: Leases,
+    pub agreement: Agreement,
+    pub durability: Durability,
+    /// The last slot of each replica whose entry was compared.
+    compared: BTreeMap<(NodeId, GroupId), Slot>,
+    configured: BTreeMap<(NodeId, GroupId), Position>,
+    led: BTreeSet<(GroupId, Ballot)>,
+    last_leader: BTreeMap<GroupId, NodeId>,
+    pub elections: u64,
+    pub leader_changes: u64,
+}
+
+impl Watch {
+    /// Looks at all groups of a server.
+    pub fn look(
+        &mut self,
+        absolute_ns: u64,
+        now: Interval,
+        node: NodeId,
+        server: &Server,
+    ) -> Result<Vec<Sighting>, Violation> {
+        let mut sightings = Vec::new();
+        for (id, group) in server.groups() {
+            let replica = group.replica();
+            let leading = replica.leading();
+            self.leases.gone(id, node, leading);
+            let who = (node, id, replica.seat());
+            let (first, last, _, applied) = replica.positions();
+            self.compare(node, id, replica)?;
+            self.durability.applied(who, replica.promised(), applied)?;
+            if !replica.is_in_repair() {
+                self.durability.replaced(who, replica.last());
+            }
+            let Some(ballot) = leading else { continue };
+            if self.led.insert((id, ballot)) {
+                self.elections += 1;
+                let changed = self.last_leader.insert(id, node) != Some(node);
+                self.leader_changes += u64::from(changed);
+                let has = |slot| replica.ballot_at(slot);
+                let log = (first.prev(), last);
+                self.durability.elected((id, ballot), log, has, &self.agreement)?;
+                sightings.push(Sighting::Elected(node, id));
+            }
+            if let (Some(start), Some(end)) = (replica.lease_start(), replica.lease_end()) {
+                let s_max = group.manager().s_max();
+                self.leases.check(absolute_ns, now, id, Lease { ballot, start, end, s_max })?;
+            }
+            let at = replica.configuration().0;
+            let before = self.configured.insert((node, id), at);
+            if before.is_some_and(|before| before != at) && at.ballot == ballot {
+                sightings.push(Sighting::Configured(node, id));
+            }
+        }
+        Ok(sightings)
+    }
+
+    fn compare(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        replica: &paxos::Replica,
+    ) -> Result<(), Violation> {
+        let (first, _, _, applied) = replica.positions();
+        let compared = self.compared.entry((node, group)).or_default();
+        let mut slot = compared.next().max(first);
+        while slot <= applied {
+            if let Some(entry) = replica.entry(slot) {
+                self.agreement.check(node, group, slot, entry)?;
+            }
+            slot = slot.next();
+        }
+        *compared = applied;
+        Ok(())
+    }
+
+    /// A server has started from its disk.
+    pub fn restarted(&mut self, node: NodeId, server: &Server) -> Result<(), Violation> {
+        for (id, group) in server.groups() {
+            self.compared.remove(&(node, id));
+            let replica = group.replica();
+            let last = Some(replica.last()).filter(|_| !replica.is_in_repair());
+            let who = (node, id, replica.seat());
+            self.durability.restarted(who, replica.promised(), last)?;
+        }
+        Ok(())
+    }
+}
