@@ -23,7 +23,7 @@ fn three_ballots_cannot_make_two_replicas_disagree() {
     search(world).assert_properties();
 }
 
-/// Two ballots, two values, and a node that crashes at any point and goes on from its disk.
+/// Two ballots, a value, and a node that crashes at any point and goes on from its disk.
 #[test]
 fn nor_can_a_crash_among_two() {
     let world =

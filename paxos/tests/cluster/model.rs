@@ -13,11 +13,12 @@ use super::disk::{Disk, Op};
 use super::notation;
 use paxos::{Config, Configuration, Entry, Limits, Message, Output, Replica};
 use proto::{NodeId, Seat, Slot};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use truetime::{Interval, Timestamp};
 
@@ -159,8 +160,18 @@ fn index(node: NodeId) -> usize {
 }
 
 impl State {
-    /// Drives one replica, carries out its writes, lets it hear itself, and applies.
+    /// A replica that finds a rule broken stops: that is a disagreement as well.
     fn act(&mut self, id: NodeId, act: impl FnOnce(&mut Replica, Interval, &mut Output)) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.drive(id, act)));
+        if let Err(panic) = result {
+            let text = panic.downcast_ref::<String>().map_or("panic", |text| text);
+            let both = ["what was chosen".into(), text.into()];
+            self.chosen.insert(Slot::ZERO, BTreeSet::from(both));
+        }
+    }
+
+    /// Drives one replica, carries out its writes, lets it hear itself, and applies.
+    fn drive(&mut self, id: NodeId, act: impl FnOnce(&mut Replica, Interval, &mut Output)) {
         let mut node = (*self.nodes[index(id)]).clone();
         // A replica lives in the round that it has promised.
         let mut out = Output::default();
@@ -366,7 +377,8 @@ fn round(message: &Message) -> u64 {
 /// Tries everything; says how much that was.
 pub fn search(world: World) -> impl Checker<World> {
     let begun = std::time::Instant::now();
-    let checker = world.checker().threads(2).spawn_bfs().join();
+    let checker =
+        world.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!(
         "{} states, {} of them different, depth {}, {:?}",
         checker.state_count(),
