@@ -30,6 +30,7 @@ impl Replica {
         let ballot = self.next_ballot();
         let last = self.acceptor.log.last();
         self.role = Role::Canvassing(ballot, BTreeSet::new());
+        self.leader = None; // its lease is over, as far as can be seen from here
         self.reset_election_timer(now);
         for peer in self.voting_peers() {
             out.send.push((peer, Message::Canvass { ballot, last }));

@@ -17,6 +17,14 @@ use truetime::Timestamp;
 /// Pause before asking again when nobody leads the group.
 const RETRY_PAUSE_MS: u64 = 5;
 
+/// A search for a leader.
+struct Search {
+    /// Whose turn it was in order.
+    turn: NodeId,
+    /// The node asked last was hinted at.
+    hinted: bool,
+}
+
 /// What is known of a group's leadership; a hint, the server decides (X12).
 #[derive(Clone, Copy, Debug)]
 struct Leader {
@@ -70,6 +78,7 @@ impl Router {
     ) -> Result<Reply, Error> {
         let give_up = self.give_up_at()?;
         let mut target = self.leader(group);
+        let mut search = Search { turn: target.node, hinted: false };
         loop {
             let request = Request {
                 group,
@@ -89,10 +98,10 @@ impl Router {
                     continue; // nothing happened, nothing to wait for
                 }
                 Some(Err(Error::NotLeader { hint })) => {
-                    target = self.next_target(target.node, hint);
+                    target = self.next_target(&mut search, hint);
                 }
                 Some(Err(Error::ClockUnavailable { .. })) | None => {
-                    target = self.next_target(target.node, None);
+                    target = self.next_target(&mut search, None);
                 }
                 Some(Err(Error::ResourceExhausted(_))) => {}
                 Some(Err(error)) => return Err(error),
@@ -158,16 +167,17 @@ impl Router {
         self.leaders.lock().remove(&group);
     }
 
-    /// The hinted node, or the next one in order.
-    fn next_target(&self, asked: NodeId, hint: Option<NodeId>) -> Leader {
+    /// The hinted node, or the next one in order. A hint is followed once: two nodes that point
+    /// at each other, or at one that is gone, must not keep a client from asking the others.
+    fn next_target(&self, search: &mut Search, hint: Option<NodeId>) -> Leader {
         let nodes = self.transport.nodes();
-        let node = match hint {
-            Some(hint) if hint != asked && nodes.contains(&hint) => hint,
-            _ => {
-                let place = nodes.iter().position(|n| *n == asked).map_or(0, |i| i + 1);
-                nodes[place % nodes.len()]
-            }
-        };
+        let hint = hint.filter(|hint| !search.hinted && nodes.contains(hint));
+        search.hinted = hint.is_some();
+        let node = hint.unwrap_or_else(|| {
+            let place = nodes.iter().position(|n| *n == search.turn).map_or(0, |i| i + 1);
+            search.turn = nodes[place % nodes.len()];
+            search.turn
+        });
         Leader { node, ballot: None }
     }
 }
