@@ -59,8 +59,6 @@ struct Schedule {
     weights: Vec<(u32, Act)>,
     cluster: Cluster,
     proposed: u64,
-    /// Members come and go.
-    changes: bool,
     /// This node's disk may lose what it had, all of it or an entry. One only: with two of three
     /// memories gone nothing could be done.
     unlucky: Option<NodeId>,
@@ -107,7 +105,7 @@ impl Schedule {
         }
         let unlucky = rng.random_bool(0.6).then(|| NodeId(rng.random_range(1..=n)));
         let unlucky = unlucky.filter(|_| !changes);
-        Schedule { rng, weights, cluster, proposed: 0, changes, unlucky, wiped: 0 }
+        Schedule { rng, weights, cluster, proposed: 0, unlucky, wiped: 0 }
     }
 
     fn any(&mut self) -> NodeId {

@@ -4,7 +4,6 @@ mod cluster;
 
 macro_rules! scripts {
     ($($name:ident)*) => {
-        /// Every script in the folder is run; those that plant a fault have a test of their own.
         const NAMES: &[&str] = &[$(stringify!($name)),*];
         $(#[test] fn $name() { cluster::script::run(stringify!($name)); })*
     };
@@ -34,4 +33,19 @@ scripts! {
     transfer
     transfer_dead_target
     witness
+}
+
+/// Every script in the folder is run; the one with a planted fault has a test of its own.
+#[test]
+fn no_script_is_forgotten() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scripts/paxos");
+    let entries = std::fs::read_dir(folder).expect("the folder of scripts");
+    let name =
+        |path: std::path::PathBuf| path.file_stem().map(|n| n.to_string_lossy().into_owned());
+    let mut found: Vec<String> = entries.filter_map(|entry| name(entry.ok()?.path())).collect();
+    found.retain(|name| name != "single_step_bug");
+    found.sort();
+    let mut named = NAMES.to_vec();
+    named.sort_unstable();
+    assert_eq!(found, named);
 }
