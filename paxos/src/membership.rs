@@ -209,7 +209,20 @@ impl Replica {
         } else {
             new.members.retain(|node, _| wanted.everyone().contains(node));
         }
-        self.configure(now, new, out);
+        if self.is_alive(now, &new) {
+            self.configure(now, new, out);
+        }
+    }
+
+    /// Whether the configuration would have a quorum that was heard lately: one that has none
+    /// could neither be chosen nor undone.
+    fn is_alive(&self, now: Interval, configuration: &Configuration) -> bool {
+        let lately_us = 2 * self.config.lease_ms * 1_000;
+        let Role::Leader(leading) = &self.role else { return false };
+        configuration.is_quorum(|node| match leading.peers.get(&node) {
+            Some(peer) => !now.after(peer.heard.plus_micros(lately_us)),
+            None => node == self.config.node,
+        })
     }
 
     fn leave_joint(&mut self, now: Interval, mut configuration: Configuration, out: &mut Output) {
