@@ -471,9 +471,10 @@ impl Group {
         else {
             return;
         };
+        // A witness leads until somebody with a tablet can; it has nothing to serve from.
         if self.manager.serving().is_some() {
             self.manager.lease(end);
-        } else if self.replica.opened() && now.before(end) {
+        } else if self.replica.opened() && now.before(end) && !self.replica.is_witness() {
             self.manager.lead(ballot, start, end);
         }
     }

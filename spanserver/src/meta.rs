@@ -229,7 +229,7 @@ pub fn recover(engine: &dyn Engine, group: GroupId) -> Result<Recovered, Storage
     let hard: HardState = one(engine, ("hard state", HARD_STATE), group)?.unwrap_or_default();
     let mut base: Base = one(engine, ("base", BASE), group)?.unwrap_or_default();
     let applied = applied(engine, group)?.position;
-    let records = engine.read_log(group, Slot::ZERO)?;
+    let records = engine.read_log(group, base.position.slot.next())?;
     let log = Log::read(group, records, base.position.slot, applied.slot, hard)?;
     if log.begins_at_applied {
         // What is applied needs no log; members that lack it get a snapshot.
