@@ -26,12 +26,7 @@ fn three_ballots_cannot_make_two_replicas_disagree() {
 /// Two ballots, and a node that crashes at any point and goes on from its disk: 1,904 states.
 #[test]
 fn nor_can_a_crash_among_two() {
-    let world = World {
-        rounds: 2,
-        candidates: vec![1, 2],
-        values: 0,
-        crashes: 1,
-        message_slots: 1_024,
-    };
+    let world =
+        World { rounds: 2, candidates: vec![1, 2], values: 0, crashes: 1, message_slots: 1_024 };
     search(world).assert_no_discovery("agreement");
 }
