@@ -285,7 +285,9 @@ impl Replica {
 
     pub(crate) fn on_removed(&mut self, now: Interval, seat: Seat, at: Position, out: &mut Output) {
         // Who said it may be behind: then the own configuration, or the invitation, is the newer.
-        let newer = at > self.acceptor.log.configuration().0 && at > self.invited.at;
+        let (own_at, own) = self.acceptor.log.configuration();
+        let outside = at == *own_at && !own.has(self.config.node, self.seat);
+        let newer = (at > *own_at || outside) && at > self.invited.at;
         if seat == self.seat && newer && !self.removed {
             self.follow(now, None, out);
             self.bury(out);
@@ -313,8 +315,8 @@ impl Replica {
         invitation: Invitation,
         out: &mut Output,
     ) {
-        // A leader of the past knows of less than this replica does.
-        if invitation.ballot < self.acceptor.hard.promised || invitation < self.invited {
+        // A leader of the past: whatever made this replica a member since, came with a newer one.
+        if invitation < self.invited {
             return;
         }
         if invitation != self.invited {
