@@ -235,6 +235,7 @@ impl World {
         };
         let pause_ns = self.leases_ns(0.5, 3.0);
         match self.faults.rng.random_range(0..10) {
+            _ if self.options.plot => self.cut_leader_off(node, group),
             0 => self.set_trap(node, Trap { effects: 2, pause_ns: Some(pause_ns) }),
             1..=2 => {
                 let effects = self.faults.rng.random_range(0..12);
@@ -244,29 +245,49 @@ impl World {
         }
     }
 
-    /// Leaves a leader with one other node, with just too few for a quorum, or with some.
+    /// Leaves a leader with one other node, with just too few for a quorum, with newcomers only,
+    /// or with some.
     fn cut_leader_off(&mut self, node: NodeId, group: GroupId) {
-        let quorum = self
-            .replica(node, group)
-            .map_or(2, |replica| replica.configuration().1.voters.len() / 2 + 1);
-        let mut others: Vec<NodeId> = self.node_ids();
+        let mut others = self.node_ids();
         others.retain(|other| *other != node);
-        let company = match self.faults.rng.random_range(0..4) {
-            0 => self.faults.rng.random_range(0..others.len()),
-            1 | 2 => quorum.saturating_sub(2),
-            _ => 1,
-        };
-        let mut side = vec![node];
-        for _ in 0..company.min(others.len()) {
-            side.push(others.swap_remove(self.faults.rng.random_range(0..others.len())));
+        let mut side = self.newcomers(node, group);
+        if side.is_empty() || self.faults.rng.random_bool(0.5) {
+            side.clear();
+            let quorum = self
+                .replica(node, group)
+                .map_or(2, |replica| replica.configuration().1.voters.len() / 2 + 1);
+            let company = match self.faults.rng.random_range(0..6) {
+                0 if !self.options.plot => self.faults.rng.random_range(0..others.len()),
+                0 | 1 => 1,
+                _ => quorum.saturating_sub(2),
+            };
+            for _ in 0..company.min(others.len()) {
+                side.push(others.swap_remove(self.faults.rng.random_range(0..others.len())));
+            }
         }
-        let (short, long) = self.options.latency_us;
-        let after_us = match self.faults.rng.random_bool(0.5) {
-            true => 0,
-            false => self.faults.rng.random_range(short..=2 * long),
-        };
-        let for_ns = self.leases_ns(1.0, 6.0);
+        side.push(node);
+        let (_, long) = self.options.latency_us;
+        let window_us = 4 * long + 2 * self.options.sync_us;
+        let for_ns = self.leases_ns(1.5, 6.0);
+        if self.faults.rng.random_bool(0.6) {
+            return self.part(side, for_ns); // before what the step says leaves
+        }
+        let after_us = self.faults.rng.random_range(0..window_us);
         self.schedule(after_us * 1_000, Action::Part { side, for_ns });
+    }
+
+    /// Voters by a leader's configuration that are none by any other replica's.
+    fn newcomers(&self, leader: NodeId, group: GroupId) -> Vec<NodeId> {
+        let Some(replica) = self.replica(leader, group) else { return Vec::new() };
+        let nodes = self.node_ids();
+        let others: Vec<_> = nodes
+            .iter()
+            .filter(|node| **node != leader)
+            .filter_map(|node| Some(self.replica(*node, group)?.configuration().1))
+            .collect();
+        let known = |node: &NodeId| others.iter().any(|c| c.voters.contains(node));
+        let voters = replica.configuration().1.voters.iter();
+        voters.copied().filter(|node| *node != leader && !known(node)).collect()
     }
 
     pub(crate) fn part(&mut self, side: Vec<NodeId>, for_ns: u64) {
@@ -385,12 +406,11 @@ impl World {
         true
     }
 
-    /// Ends the faults: processes run, links are mended; but for a minority that stays out of it,
-    /// as far as every group can bear that. Who is well.
+    /// Ends the faults: processes run, links are mended.
     ///
     /// # Errors
     /// What the checkers see when processes start.
-    pub fn heal(&mut self, lasting: Lasting) -> Result<Vec<NodeId>, Violation> {
+    pub fn heal(&mut self) -> Result<(), Violation> {
         self.faults.injecting = false;
         self.network.heal();
         for node in self.node_ids() {
@@ -398,6 +418,14 @@ impl World {
             self.node(node).slow_until_ns = 0;
             self.restart(node)?;
         }
+        self.note(|| "heal".into());
+        Ok(())
+    }
+
+    /// A minority stays out of the rest of the run, as far as every group can bear that. Who is
+    /// well.
+    pub fn leave_out(&mut self, lasting: Lasting) -> Vec<NodeId> {
+        self.mended();
         let mut out = BTreeSet::new();
         if lasting != Lasting::Nothing {
             for _ in 0..(self.options.nodes - 1) / 2 {
@@ -408,7 +436,7 @@ impl World {
                 }
             }
         }
-        self.note(|| format!("heal, {lasting:?} {out:?}"));
+        self.note(|| format!("lasting: {lasting:?} {out:?}"));
         let mut well = self.node_ids();
         well.retain(|node| !out.contains(node) || lasting == Lasting::Chain);
         match lasting {
@@ -433,6 +461,6 @@ impl World {
             self.network.cut(a, b);
             self.network.cut(b, a);
         }
-        Ok(well)
+        well
     }
 }

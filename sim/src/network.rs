@@ -52,7 +52,8 @@ impl Network {
         let mut copies = vec![self.delay_ns(options)];
         if !self.healed && self.rng.random_bool(options.duplication) {
             self.duplicated += 1;
-            copies.push(self.delay_ns(options));
+            let echo_ns = self.rng.random_range(0..=options.echo_us * 1_000);
+            copies.push(self.delay_ns(options) + echo_ns);
         }
         copies
     }

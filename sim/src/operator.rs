@@ -30,8 +30,22 @@ pub struct Done {
     pub changes_given_up: u64,
 }
 
-/// Set when the faults have ended: the nodes that are well. Bring what is under way to an end.
-pub type Calm = Arc<Mutex<Option<Vec<NodeId>>>>;
+/// What the operator is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Orders {
+    /// Make trouble.
+    #[default]
+    Trouble,
+    /// Stop, the faults have ended; say so when nothing is under way any more.
+    Stop,
+    /// It has stopped.
+    Stopped,
+    /// See to it that these, who are well, are the voters of every group.
+    PutInOrder(Vec<NodeId>),
+}
+
+/// The orders, shared with whoever gives them.
+pub type Desk = Arc<Mutex<Orders>>;
 
 /// The operator of a run.
 pub struct Operator {
@@ -40,15 +54,15 @@ pub struct Operator {
     options: Options,
     nodes: Vec<NodeId>,
     rng: SmallRng,
-    calm: Calm,
+    desk: Desk,
     done: Arc<Mutex<Done>>,
     /// Its disk was lost: to be removed, then perhaps to be added again.
     lost: Option<NodeId>,
 }
 
 impl Operator {
-    /// An operator; it stops making trouble when `calm` is set.
-    pub fn new(world: &mut World, seed: u64, calm: Calm, done: Arc<Mutex<Done>>) -> Operator {
+    /// An operator with orders at a desk.
+    pub fn new(world: &mut World, seed: u64, desk: Desk, done: Arc<Mutex<Done>>) -> Operator {
         let config = ClientConfig { attempt_ms: 100, operation_ms: 600, ..ClientConfig::default() };
         Operator {
             client: client(world, 1_000, seed, config),
@@ -56,18 +70,19 @@ impl Operator {
             options: world.options.clone(),
             nodes: world.node_ids(),
             rng: stream(seed, 6),
-            calm,
+            desk,
             done,
             lost: None,
         }
     }
 
-    /// Works until it is calm, and then sees to it that everyone belongs to the groups who should.
+    /// Works until it is told to stop, and then sees to it that everyone belongs to the groups who
+    /// should.
     pub async fn work(mut self) {
         let changes = self.options.change_every_us;
         let transfers = self.options.transfer_every_us;
         let every = [changes, transfers].into_iter().filter(|every_us| *every_us > 0).min();
-        while self.calm.lock().is_none() {
+        while self.in_trouble() {
             let every_us = every.unwrap_or(100_000);
             self.sleep_us(every_us / 4, every_us * 7 / 4).await;
             let group = GroupId(self.rng.random_range(1..=self.options.groups));
@@ -77,9 +92,23 @@ impl Operator {
                 self.transfer(group).await;
             }
         }
-        if changes > 0 {
-            self.put_in_order().await;
+        if changes == 0 {
+            return;
         }
+        if *self.desk.lock() == Orders::Stop {
+            *self.desk.lock() = Orders::Stopped;
+        }
+        loop {
+            let orders = self.desk.lock().clone();
+            if let Orders::PutInOrder(well) = orders {
+                return self.put_in_order(well.into_iter().collect()).await;
+            }
+            self.sleep_us(10_000, 20_000).await;
+        }
+    }
+
+    fn in_trouble(&self) -> bool {
+        *self.desk.lock() == Orders::Trouble
     }
 
     async fn sleep_us(&mut self, from: u64, to: u64) {
@@ -150,7 +179,8 @@ impl Operator {
     fn draw(&mut self, now: &Members) -> Members {
         let mut target = now.clone();
         let node = self.any_node();
-        match self.rng.random_range(0..10) {
+        // Who asks eagerly asks for small steps.
+        match self.rng.random_range(0..if self.options.eager { 8 } else { 10 }) {
             // One comes, or goes.
             0..=4 => {
                 if !target.voters.remove(&node) {
@@ -197,7 +227,7 @@ impl Operator {
 
     /// Asks for new members and waits until they are; whether that was seen.
     async fn change(&mut self, group: GroupId, target: Members) -> bool {
-        let begun = match self.options.eager && self.calm.lock().is_none() {
+        let begun = match self.options.eager && self.in_trouble() {
             true => self.ask_all(group, &target).await,
             false => self.client.router().ask(group, Body::Members(target.clone())).await.is_ok(),
         };
@@ -239,12 +269,13 @@ impl Operator {
 
     /// The faults are over: whoever lost a disk leaves, then all who are well become voters; each step
     /// is tried until it is done.
-    async fn put_in_order(&mut self) {
-        let well: BTreeSet<NodeId> = self.calm.lock().iter().flatten().copied().collect();
+    async fn put_in_order(&mut self, well: BTreeSet<NodeId>) {
         for group in (1..=self.options.groups).map(GroupId) {
             if let Some(node) = self.lost {
                 self.insist(group, |now| without(now, node)).await;
             }
+            // Learners that a change given up left behind may be witnesses to be.
+            self.insist(group, |now| Members { learners: BTreeSet::new(), ..now.clone() }).await;
             self.insist(group, |now| Members {
                 voters: well.clone(),
                 witnesses: now.witnesses.intersection(&well).copied().collect(),

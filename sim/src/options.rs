@@ -45,6 +45,8 @@ pub struct Options {
     pub loss: f64,
     /// Probability that a message comes twice.
     pub duplication: f64,
+    /// How much later the second copy may come.
+    pub echo_us: u64,
     /// Longest time of a disk sync.
     pub sync_us: u64,
     /// Crashes of a random node, or of several.
@@ -66,6 +68,8 @@ pub struct Options {
     /// Probability that a leader comes into trouble as soon as it is elected, or has changed the
     /// members.
     pub ambush: f64,
+    /// Whether ambushes follow a plot: every leader is cut off at once, with just too few others.
+    pub plot: bool,
     /// Leadership is handed over by request.
     pub transfer_every_us: u64,
     /// The members are changed by request.
@@ -123,6 +127,7 @@ impl Options {
             straggler: pick(rng, &[0.0, 0.01, 0.05]),
             loss: pick(rng, &[0.0, 0.005, 0.05]),
             duplication: pick(rng, &[0.0, 0.01, 0.1]),
+            echo_us: 0,
             sync_us: pick(rng, &[100, 2_000, 20_000]),
             crash_every_us: pick(rng, &[0, 800_000, 2_000_000]),
             power_cuts: rng.random_bool(0.5),
@@ -139,6 +144,7 @@ impl Options {
             clock_step_every_us: pick(rng, &[0, 0, 500_000]),
             rot: 0.0,
             ambush: 0.0,
+            plot: false,
             transfer_every_us: 0,
             change_every_us: 0,
             damage: 0.0,
@@ -162,6 +168,17 @@ impl Options {
         self.slow_disk_every_us = pick(rng, &[0, 500_000]);
         self.rot = pick(rng, &[0.0, 0.0, 0.4]);
         self.ambush = pick(rng, &[0.0, 0.3, 0.8]);
+        self.plot = self.ambush > 0.0 && rng.random_bool(0.6);
+        if self.plot {
+            self.ambush = 0.9;
+            self.crash_every_us = pick(rng, &[0, 800_000]);
+            self.cut_every_us = 0;
+            self.pause_every_us = 0;
+            if rng.random_bool(0.7) {
+                self.limits.message_slots = 1;
+            }
+        }
+        self.echo_us = pick(rng, &[0, 0, 200_000]);
         self.transfer_every_us = pick(rng, &[0, 60_000, 300_000]);
         self.lasting =
             pick(rng, &[Lasting::Nothing, Lasting::Crashed, Lasting::CutOff, Lasting::Chain]);
@@ -213,7 +230,7 @@ fn limits(rng: &mut SmallRng) -> Limits {
     Limits {
         message_slots: pick(rng, &[1, 1, 4]),
         ahead_slots: pick(rng, &[2, 16]),
-        log_slots: pick(rng, &[1, 2, 8]),
+        log_slots: pick(rng, &[0, 1, 4]),
         chunk_us: pick(rng, &[0, 2_000]),
         ..normal
     }
@@ -224,7 +241,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "{} nodes, {} founders, {} groups, ε {} µs, lease {} ms, latency {}..{} µs, stragglers \
-             {}, loss {}, duplication {}, sync {} µs, messages of {} slots, logs of {}",
+             {}, loss {}, duplication {} echo {} µs, sync {} µs, messages of {} slots, logs of {}",
             self.nodes,
             self.founders,
             self.groups,
@@ -235,6 +252,7 @@ impl fmt::Display for Options {
             self.straggler,
             self.loss,
             self.duplication,
+            self.echo_us,
             self.sync_us,
             self.limits.message_slots,
             self.limits.log_slots,
@@ -253,6 +271,9 @@ impl fmt::Display for Options {
         }
         if self.power_cuts {
             f.write_str(", power cuts")?;
+        }
+        if self.plot {
+            f.write_str(", by a plot")?;
         }
         if self.eager {
             f.write_str(", eager operator")?;

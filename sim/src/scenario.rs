@@ -5,7 +5,7 @@ use crate::checkers::{conservation, external_consistency, snapshot};
 use crate::clients::{self, History, OPENING_BALANCE, teller};
 use crate::executor::ClientPort;
 use crate::history::{Ending, Operation, Violation};
-use crate::operator::{Calm, Done, Operator};
+use crate::operator::{Desk, Done, Operator, Orders};
 use crate::options::{Lasting, Options};
 use crate::tally::Tally;
 use crate::world::{World, stream};
@@ -104,23 +104,23 @@ pub fn run(scenario: Scenario, seed: u64, trace: bool) -> Result<Report, Violati
     }
     world.spawn(clients::open_accounts(settler).boxed());
     if !world.run(options.safety_us)? {
-        world.heal(Lasting::Nothing)?;
+        world.heal()?;
         bounds.finished(world.run(bounds.finish_us)?, "to open the accounts")?;
     }
     if scenario != Scenario::Bank {
         world.begin_faults();
     }
-    let calm = Calm::default();
+    let desk = Desk::default();
     let done = Arc::new(Mutex::new(Done::default()));
     if scenario != Scenario::Bank {
-        let operator = Operator::new(&mut world, seed, calm.clone(), done.clone());
+        let operator = Operator::new(&mut world, seed, desk.clone(), done.clone());
         world.spawn(operator.work().boxed());
     }
     for teller in tellers {
         world.spawn(teller.work().boxed());
     }
     let finished = world.run(options.safety_us)?;
-    *calm.lock() = Some(world.heal(options.lasting)?);
+    calm_down(&mut world, &desk, &options)?;
     if !finished {
         let done = world.run(bounds.finish_us)?;
         bounds.finished(done, "to finish after the faults had ended")?;
@@ -135,6 +135,30 @@ pub fn run(scenario: Scenario, seed: u64, trace: bool) -> Result<Report, Violati
     judge(&history, &options)?;
     let operator = *done.lock();
     Ok(report(&world, options, operator, &history))
+}
+
+/// The faults end, but for what is to last. What the operator has begun comes to an end first: who
+/// is lost while a change is under way may be one too many.
+fn calm_down(world: &mut World, desk: &Desk, options: &Options) -> Result<(), Violation> {
+    *desk.lock() = Orders::Stop;
+    world.heal()?;
+    let mut lasting = options.lasting;
+    if options.scenario == Scenario::Membership {
+        let mut quiet_ms = 0;
+        for _ in 0..300 {
+            world.run(50_000)?;
+            let quiet = *desk.lock() == Orders::Stopped && world.all_agree_on_members();
+            quiet_ms = if quiet { quiet_ms + 50 } else { 0 };
+            if quiet_ms >= 700 {
+                break; // later than any request of it can arrive
+            }
+        }
+        if quiet_ms == 0 {
+            lasting = Lasting::Nothing;
+        }
+    }
+    *desk.lock() = Orders::PutInOrder(world.leave_out(lasting));
+    Ok(())
 }
 
 /// Waits until silent clients have lost their locks and everyone has the same.

@@ -4,7 +4,7 @@
 use crate::history::Violation;
 use crate::world::World;
 use paxos::{Configuration, Position, Replica};
-use proto::{GroupId, NodeId, codec};
+use proto::{GroupId, NodeId, Seat, codec};
 use spanserver::meta;
 use spanserver::storage::{Engine, Pinned};
 use std::collections::BTreeSet;
@@ -75,13 +75,24 @@ impl World {
         })
     }
 
+    /// Whether the newest configuration that knows this life of the node's replica has it as a
+    /// witness. It may not know so itself yet.
+    fn is_witness(&self, node: NodeId, seat: Seat, group: GroupId) -> bool {
+        let all = self.replicas(group).map(|(_, replica)| replica.configuration());
+        let newest = all.filter(|(_, c)| c.has(node, seat)).max_by_key(|(at, _)| *at);
+        // Known to none: what it was sent, perhaps as a witness to be, counts for nobody.
+        newest.is_none_or(|(_, c)| c.is_witness(node))
+    }
+
     /// Compares what a node's tablets hold with what others held that had applied as much; only
     /// at every `step`th slot.
     pub(crate) fn compare_contents(&mut self, node: NodeId, step: u64) -> Result<(), Violation> {
         for group in self.groups.clone() {
             // A witness has no tablet, and who was removed gives it up.
-            let full = |replica: &&Replica| !replica.is_witness() && !replica.is_removed();
-            if self.replica(node, group).filter(full).is_none() {
+            let Some(replica) = self.replica(node, group).filter(|r| !r.is_removed()) else {
+                continue;
+            };
+            if self.is_witness(node, replica.seat(), group) {
                 continue;
             }
             let view = self.node(node).engine.pin().expect("memory reads");

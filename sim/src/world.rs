@@ -150,6 +150,7 @@ impl World {
             }
             let Some(((at, _), _)) = self.queue.first_key_value() else { return Ok(false) };
             if *at > until {
+                self.absolute_ns.store(until, Ordering::Relaxed);
                 return Ok(false);
             }
             let Some(((at, _), action)) = self.queue.pop_first() else { return Ok(false) };
