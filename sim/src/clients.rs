@@ -49,6 +49,7 @@ pub struct Teller {
     clock: Arc<dyn ClientClock>,
     accounts: Vec<Key>,
     operations: u32,
+    audits: u32,
     think_us: u64,
     forgetful: f64,
     rng: SmallRng,
@@ -69,6 +70,7 @@ pub fn teller(seed: u64, number: u32, world: &mut World, history: &History) -> T
         clock: Arc::new(world.client_port()),
         accounts: accounts(&options),
         operations: options.operations,
+        audits: options.audits,
         think_us: options.think_us,
         forgetful: options.forgetful,
         rng: stream(seed, 100 + u64::from(number)),
@@ -155,9 +157,9 @@ impl Teller {
                 self.clock.sleep(pause).await;
             }
             match self.rng.random_range(0..10) {
-                0..=6 => self.transfer().await,
-                7..=8 => self.audit(TimestampBound::Strong).await,
-                _ => self.look_back().await,
+                0 => self.look_back().await,
+                n if n <= self.audits => self.audit(TimestampBound::Strong).await,
+                _ => self.transfer().await,
             }
         }
     }

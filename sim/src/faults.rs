@@ -231,7 +231,9 @@ impl World {
         }
         self.faults.count(Fault::Ambush);
         let (node, group) = match sighting {
-            Sighting::Elected(node, group) | Sighting::Configured(node, group) => (node, group),
+            Sighting::Elected(node, group)
+            | Sighting::Opened(node, group)
+            | Sighting::Configured(node, group) => (node, group),
         };
         let pause_ns = self.leases_ns(0.5, 3.0);
         match self.faults.rng.random_range(0..10) {
@@ -251,7 +253,7 @@ impl World {
         let mut others = self.node_ids();
         others.retain(|other| *other != node);
         let mut side = self.newcomers(node, group);
-        if side.is_empty() || self.faults.rng.random_bool(0.5) {
+        if side.is_empty() || self.faults.rng.random_bool(0.3) {
             side.clear();
             let quorum = self
                 .replica(node, group)

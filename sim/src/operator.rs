@@ -12,6 +12,7 @@ use proto::request::{Body, GroupStatus, Members, ReplyBody};
 use proto::{GroupId, NodeId};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,8 +180,10 @@ impl Operator {
     fn draw(&mut self, now: &Members) -> Members {
         let mut target = now.clone();
         let node = self.any_node();
-        // Who asks eagerly asks for small steps.
-        match self.rng.random_range(0..if self.options.eager { 8 } else { 10 }) {
+        if self.options.eager {
+            return self.draw_small(target);
+        }
+        match self.rng.random_range(0..10) {
             // One comes, or goes.
             0..=4 => {
                 if !target.voters.remove(&node) {
@@ -221,6 +224,36 @@ impl Operator {
         }
         if target.voters.is_subset(&target.witnesses) {
             return now.clone();
+        }
+        target
+    }
+
+    /// One comes or goes, and the number of voters stays about what the group was founded with; of
+    /// an odd number, one is often replaced: majorities before and after need not meet.
+    fn draw_small(&mut self, mut target: Members) -> Members {
+        let founders = self.options.founders as usize;
+        let voters: Vec<NodeId> = target.voters.iter().copied().collect();
+        let mut others = self.nodes.clone();
+        others.retain(|node| !target.voters.contains(node));
+        let replace = founders % 2 == 1 && self.rng.random_bool(0.6);
+        let (remove, add) = match voters.len().cmp(&founders) {
+            Ordering::Less => (false, true),
+            Ordering::Greater => (true, false),
+            Ordering::Equal if replace => (true, true),
+            Ordering::Equal => match self.rng.random_bool(0.5) {
+                true => (true, false),
+                false => (false, true),
+            },
+        };
+        if remove && voters.len() > 1 {
+            let node = voters[self.rng.random_range(0..voters.len())];
+            target.voters.remove(&node);
+            target.witnesses.remove(&node);
+        }
+        if add && !others.is_empty() {
+            let node = others[self.rng.random_range(0..others.len())];
+            target.learners.remove(&node);
+            target.voters.insert(node);
         }
         target
     }

@@ -88,6 +88,8 @@ pub struct Options {
     pub clients: u32,
     /// Transactions of each client.
     pub operations: u32,
+    /// How many of ten transactions add all accounts up.
+    pub audits: u32,
     /// Longest pause of a client between two of them.
     pub think_us: u64,
     /// Accounts; fewer make more conflicts.
@@ -150,6 +152,7 @@ impl Options {
             damage: 0.0,
             eager: false,
             lasting: Lasting::Nothing,
+            audits: 2,
             think_us: 0,
             safety_us: 8_000_000,
         }
@@ -168,9 +171,9 @@ impl Options {
         self.slow_disk_every_us = pick(rng, &[0, 500_000]);
         self.rot = pick(rng, &[0.0, 0.0, 0.4]);
         self.ambush = pick(rng, &[0.0, 0.3, 0.8]);
-        self.plot = self.ambush > 0.0 && rng.random_bool(0.6);
+        self.plot = self.ambush > 0.0 && rng.random_bool(0.75);
         if self.plot {
-            self.ambush = 0.9;
+            self.ambush = 0.6;
             self.crash_every_us = pick(rng, &[0, 800_000]);
             self.cut_every_us = 0;
             self.pause_every_us = 0;
@@ -178,7 +181,12 @@ impl Options {
                 self.limits.message_slots = 1;
             }
         }
-        self.echo_us = pick(rng, &[0, 0, 200_000]);
+        self.echo_us = pick(rng, &[0, 200_000]);
+        if self.echo_us > 0 {
+            self.duplication = 0.2;
+        }
+        self.epsilon_us = pick(rng, &[50, 2_000, 7_000, 7_000]);
+        self.audits = pick(rng, &[2, 5]);
         self.transfer_every_us = pick(rng, &[0, 60_000, 300_000]);
         self.lasting =
             pick(rng, &[Lasting::Nothing, Lasting::Crashed, Lasting::CutOff, Lasting::Chain]);
@@ -198,13 +206,17 @@ impl Options {
 
     fn members(&mut self, rng: &mut SmallRng) {
         self.nodes = 5;
-        self.founders = pick(rng, &[3, 4, 4]);
+        self.founders = pick(rng, &[3, 4]);
         self.groups = 1;
         self.rot = 0.0; // the operator sees to that, when the group can bear it
         self.change_every_us = pick(rng, &[20_000, 100_000, 300_000]);
         self.transfer_every_us = pick(rng, &[0, 0, 300_000]);
         self.damage = pick(rng, &[0.0, 0.0, 0.2]);
-        self.eager = rng.random_bool(0.5);
+        self.eager = self.plot || rng.random_bool(0.5);
+        if self.plot {
+            self.change_every_us = 20_000;
+            self.damage = 0.0;
+        }
         if self.lasting == Lasting::Chain {
             // No node need see a quorum of such voters as these.
             self.lasting = Lasting::Nothing;
@@ -230,7 +242,7 @@ fn limits(rng: &mut SmallRng) -> Limits {
     Limits {
         message_slots: pick(rng, &[1, 1, 4]),
         ahead_slots: pick(rng, &[2, 16]),
-        log_slots: pick(rng, &[0, 1, 4]),
+        log_slots: pick(rng, &[0, 0, 1, 4]),
         chunk_us: pick(rng, &[0, 2_000]),
         ..normal
     }

@@ -15,6 +15,8 @@ use truetime::Interval;
 pub(crate) enum Sighting {
     /// The node has just been elected in the group.
     Elected(NodeId, GroupId),
+    /// The node has just learned, for the first time under its ballot, that something is chosen.
+    Opened(NodeId, GroupId),
     /// The node, which leads the group, has just appended a configuration.
     Configured(NodeId, GroupId),
 }
@@ -29,6 +31,8 @@ pub(crate) struct Watch {
     compared: BTreeMap<(NodeId, GroupId), Slot>,
     configured: BTreeMap<(NodeId, GroupId), Position>,
     led: BTreeSet<(GroupId, Ballot)>,
+    /// What the last one elected knew to be chosen then, until it learns of more.
+    chosen: BTreeMap<GroupId, (Ballot, Slot)>,
     last_leader: BTreeMap<GroupId, NodeId>,
     pub elections: u64,
     pub leader_changes: u64,
@@ -49,7 +53,7 @@ impl Watch {
             let leading = replica.leading();
             self.leases.gone(id, node, leading);
             let who = (node, id, replica.seat());
-            let (first, last, _, applied) = replica.positions();
+            let (first, last, chosen, applied) = replica.positions();
             self.compare(node, id, replica)?;
             self.durability.applied(who, replica.promised(), applied)?;
             if !replica.is_in_repair() {
@@ -64,6 +68,11 @@ impl Watch {
                 let log = (first.prev(), last);
                 self.durability.elected((id, ballot), log, has, &self.agreement)?;
                 sightings.push(Sighting::Elected(node, id));
+                self.chosen.insert(id, (ballot, chosen));
+            }
+            if self.chosen.get(&id).is_some_and(|(b, before)| *b == ballot && chosen > *before) {
+                self.chosen.remove(&id);
+                sightings.push(Sighting::Opened(node, id));
             }
             if let (Some(start), Some(end)) = (replica.lease_start(), replica.lease_end()) {
                 let s_max = group.manager().s_max();
