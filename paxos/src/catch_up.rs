@@ -48,7 +48,7 @@ impl Replica {
         }
         leading.lease.count(from, sent);
         let Some(peer) = leading.peers.get_mut(&from) else { return };
-        peer.heard = now.latest();
+        peer.hear(now);
         // An answer from before it had what it has now, or the snapshot is on its way.
         if prev < peer.accepted || peer.sending().is_some() {
             return;
@@ -126,7 +126,7 @@ impl Replica {
         let Some(peer) = leading.peers.get_mut(&from).filter(|_| leading.ballot == ballot) else {
             return;
         };
-        peer.heard = now.latest();
+        peer.hear(now);
         let Some(sending) = peer.sending().filter(|sending| sending.id == id) else { return };
         if next == sending.index {
             return; // sent already; should it be lost, time brings it again

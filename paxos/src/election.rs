@@ -20,6 +20,9 @@ use truetime::{Interval, Timestamp};
 #[derive(Clone, Debug)]
 pub(crate) struct Candidacy {
     pub ballot: Ballot,
+    /// When it asked. A promise given to an earlier life of this replica, which may have used the
+    /// same ballot under another seat, was asked for at another time.
+    sent: Timestamp,
     /// The instant before asking, by each voter that promised (L2).
     promised: BTreeMap<NodeId, Timestamp>,
 }
@@ -83,9 +86,12 @@ impl Replica {
     pub(crate) fn campaign(&mut self, now: Interval, released: Option<Ballot>, out: &mut Output) {
         let ballot = self.next_ballot();
         let last = self.acceptor.log.last();
-        self.highest_round = ballot.round;
-        self.role = Role::Candidate(Candidacy { ballot, promised: BTreeMap::new() });
+        if !self.acceptor.may_promise(now, ballot, last, released) {
+            return; // not without its own promise
+        }
         let sent = now.earliest();
+        self.highest_round = ballot.round;
+        self.role = Role::Candidate(Candidacy { ballot, sent, promised: BTreeMap::new() });
         let prepare = Message::Prepare { ballot, last, sent, released };
         // P1: after its own promise is on disk, or a restart could use the ballot once more.
         for peer in self.voting_peers() {
@@ -135,7 +141,7 @@ impl Replica {
         out: &mut Output,
     ) {
         let Role::Candidate(candidacy) = &mut self.role else { return };
-        if candidacy.ballot != ballot {
+        if candidacy.ballot != ballot || candidacy.sent != sent {
             return;
         }
         candidacy.promised.insert(from, sent);

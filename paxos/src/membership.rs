@@ -220,7 +220,7 @@ impl Replica {
         let lately_us = 2 * self.config.lease_ms * 1_000;
         let Role::Leader(leading) = &self.role else { return false };
         configuration.is_quorum(|node| match leading.peers.get(&node) {
-            Some(peer) => !now.after(peer.heard.plus_micros(lately_us)),
+            Some(peer) => peer.answered && !now.after(peer.heard.plus_micros(lately_us)),
             None => node == self.config.node,
         })
     }

@@ -11,7 +11,7 @@
 use crate::message::SnapshotId;
 use proto::Slot;
 use std::collections::VecDeque;
-use truetime::Timestamp;
+use truetime::{Interval, Timestamp};
 
 /// How a member is served.
 #[derive(Clone, Debug)]
@@ -51,8 +51,10 @@ pub(crate) struct Progress {
     pub next: Slot,
     /// It has been asked to sleep, and does.
     pub asleep: bool,
-    /// When it was heard last.
+    /// When it was heard last; until it has answered, when it became a peer.
     pub heard: Timestamp,
+    /// Whether it has answered.
+    pub answered: bool,
     /// Messages without an answer: last slot and bytes.
     in_flight: VecDeque<(Slot, usize)>,
     in_flight_bytes: usize,
@@ -68,9 +70,16 @@ impl Progress {
             next,
             asleep: false,
             heard: now,
+            answered: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
+    }
+
+    /// It has said something.
+    pub fn hear(&mut self, now: Interval) {
+        self.heard = now.latest();
+        self.answered = true;
     }
 
     /// Whether entries may be sent: the window of slots and bytes is not full.

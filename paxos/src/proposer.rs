@@ -300,7 +300,7 @@ impl Replica {
         if from == me {
             leading.own_accepted = upto.max(leading.own_accepted);
         } else if let Some(peer) = leading.peers.get_mut(&from) {
-            peer.heard = now.latest();
+            peer.hear(now);
             peer.applied = applied.max(peer.applied);
             // Only as the answer to the last request, which has asked for it.
             peer.asleep |= asleep && upto == held && leading.quiet > 0;

@@ -339,6 +339,7 @@ impl Group {
             let mut px = paxos::Output::default();
             self.replica.tick(now, &mut px);
             self.take(px, mine);
+            self.follow_role(now, out, mine);
         }
         // Apart from heartbeats, which a busy leader has no need of.
         if self.manager.serving().is_some() && now.after(self.tick_at) {
