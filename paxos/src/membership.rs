@@ -87,6 +87,9 @@ impl Replica {
 
     /// Takes the next step of a change, if it is time for one.
     pub(crate) fn drive_change(&mut self, now: Interval, out: &mut Output) {
+        if !self.changing() {
+            return; // as nearly always
+        }
         let (at, configuration) = self.acceptor.log.configuration().clone();
         let opened = self.opened() || planted(Plant::ConfigWithoutOwnBallot);
         let Role::Leader(leading) = &mut self.role else { return };

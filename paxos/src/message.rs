@@ -234,6 +234,37 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether a replica can take it at its word: what no correct peer says, however late, is
+    /// turned away at the gate, so that beyond it the same conditions can be asserted.
+    pub fn is_sane(&self) -> bool {
+        match self {
+            Message::Accept { ballot, prev, entries, chosen, truncate, .. } => {
+                let ballots = entries.iter().map(|entry| entry.ballot);
+                let rise = ballots.clone().is_sorted() && ballots.clone().all(|b| b >= prev.ballot);
+                let configurations = entries.iter().all(|entry| match &entry.payload {
+                    Payload::Configuration(configuration) => configuration.is_sound(),
+                    Payload::Noop | Payload::Command(_) => true,
+                });
+                rise && ballots.max().is_none_or(|last| last <= *ballot)
+                    && configurations
+                    && [prev.slot, *chosen, *truncate].iter().all(|slot| *slot <= SLOT_MAX)
+            }
+            Message::Accepted { upto, applied, .. } => *upto <= SLOT_MAX && *applied <= SLOT_MAX,
+            Message::Gap { prev, hint, .. } => *prev <= SLOT_MAX && hint.slot <= SLOT_MAX,
+            Message::Chunk { ballot, chunk } => {
+                let Base { position, configured_at, configuration } = &chunk.base;
+                let ordered = configured_at.slot <= position.slot && position.ballot <= *ballot;
+                ordered && position.slot <= SLOT_MAX && configuration.is_sound()
+            }
+            _ => true,
+        }
+    }
+}
+
+/// No log gets that long.
+const SLOT_MAX: Slot = Slot(u64::MAX / 2);
+
 /// What goes to the disk, in this order, as one atomic batch with everything else of the step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {

@@ -131,6 +131,9 @@ impl Replica {
         message: Message,
         out: &mut Output,
     ) {
+        if !message.is_sane() {
+            return;
+        }
         let own = from == self.config.node;
         let counts = own || self.acceptor.log.configuration().1.has(from, seat);
         match message {
