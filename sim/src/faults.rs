@@ -15,9 +15,8 @@ use crate::history::Violation;
 use crate::node::{Action, Trap};
 use crate::options::Lasting;
 use crate::tally::{Fault, FaultCount};
-use crate::watch::Sighting;
 use crate::world::World;
-use proto::{GroupId, NodeId};
+use proto::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use spanserver::storage::{Durability, Engine};
@@ -45,7 +44,7 @@ pub enum Damage {
 
 /// The state of the injection.
 pub(crate) struct Faults {
-    rng: SmallRng,
+    pub rng: SmallRng,
     pub injecting: bool,
     counts: FaultCount,
     /// Down for good.
@@ -54,6 +53,8 @@ pub(crate) struct Faults {
     pub lasting: BTreeSet<(NodeId, NodeId)>,
     /// Its log is to rot when it comes back.
     rotting: BTreeSet<NodeId>,
+    /// The leader before was cut off with a configuration of its own.
+    pub second_act: bool,
     /// May not have all it once had.
     damaged: BTreeSet<NodeId>,
 }
@@ -67,6 +68,7 @@ impl Faults {
             buried: BTreeSet::new(),
             lasting: BTreeSet::new(),
             rotting: BTreeSet::new(),
+            second_act: false,
             damaged: BTreeSet::new(),
         }
     }
@@ -149,12 +151,12 @@ impl World {
     }
 
     /// A random time, in lengths of a lease.
-    fn leases_ns(&mut self, from: f64, to: f64) -> u64 {
+    pub(crate) fn leases_ns(&mut self, from: f64, to: f64) -> u64 {
         let lease_ns = (self.options.lease_ms * 1_000_000) as f64;
         (self.faults.rng.random_range(from..to) * lease_ns) as u64
     }
 
-    fn set_trap(&mut self, node: NodeId, trap: Trap) {
+    pub(crate) fn set_trap(&mut self, node: NodeId, trap: Trap) {
         if self.up(node) {
             self.node(node).trap = Some(trap);
         }
@@ -163,7 +165,7 @@ impl World {
     /// All, or all but one.
     fn power_cut(&mut self, spared: NodeId) {
         self.faults.count(Fault::PowerCut);
-        let spare = self.faults.rng.random_bool(0.4);
+        let spare = self.faults.rng.random_bool(0.6);
         for node in self.node_ids() {
             if !spare || node != spared {
                 self.crash(node);
@@ -222,82 +224,6 @@ impl World {
         let drift = Drift::Constant { offset_ns };
         self.node(node).clock = Simulated::new(self.absolute(), drift, epsilon_ns);
         self.note(|| format!("{node} has its clock set to {offset_ns} ns off"));
-    }
-
-    /// Strikes a leader at a bad moment.
-    pub(crate) fn ambush(&mut self, sighting: Sighting) {
-        if !self.faults.injecting || !self.faults.rng.random_bool(self.options.ambush) {
-            return;
-        }
-        self.faults.count(Fault::Ambush);
-        let (node, group) = match sighting {
-            Sighting::Elected(node, group)
-            | Sighting::Opened(node, group)
-            | Sighting::Configured(node, group) => (node, group),
-        };
-        let pause_ns = self.leases_ns(0.5, 3.0);
-        match self.faults.rng.random_range(0..10) {
-            _ if self.options.plot => self.cut_leader_off(node, group),
-            0 => self.set_trap(node, Trap { effects: 2, pause_ns: Some(pause_ns) }),
-            1..=2 => {
-                let effects = self.faults.rng.random_range(0..12);
-                self.set_trap(node, Trap { effects, pause_ns: None });
-            }
-            _ => self.cut_leader_off(node, group),
-        }
-    }
-
-    /// Leaves a leader with one other node, with just too few for a quorum, with newcomers only,
-    /// or with some.
-    fn cut_leader_off(&mut self, node: NodeId, group: GroupId) {
-        let mut others = self.node_ids();
-        others.retain(|other| *other != node);
-        let mut side = self.newcomers(node, group);
-        if side.is_empty() || self.faults.rng.random_bool(0.3) {
-            side.clear();
-            let quorum = self
-                .replica(node, group)
-                .map_or(2, |replica| replica.configuration().1.voters.len() / 2 + 1);
-            let company = match self.faults.rng.random_range(0..6) {
-                0 if !self.options.plot => self.faults.rng.random_range(0..others.len()),
-                0 | 1 => 1,
-                _ => quorum.saturating_sub(2),
-            };
-            for _ in 0..company.min(others.len()) {
-                side.push(others.swap_remove(self.faults.rng.random_range(0..others.len())));
-            }
-        }
-        side.push(node);
-        let (_, long) = self.options.latency_us;
-        let window_us = 4 * long + 2 * self.options.sync_us;
-        let for_ns = self.leases_ns(1.5, 6.0);
-        if self.faults.rng.random_bool(0.6) {
-            return self.part(side, for_ns); // before what the step says leaves
-        }
-        let after_us = self.faults.rng.random_range(0..window_us);
-        self.schedule(after_us * 1_000, Action::Part { side, for_ns });
-    }
-
-    /// Voters by a leader's configuration that are none by any other replica's.
-    fn newcomers(&self, leader: NodeId, group: GroupId) -> Vec<NodeId> {
-        let Some(replica) = self.replica(leader, group) else { return Vec::new() };
-        let nodes = self.node_ids();
-        let others: Vec<_> = nodes
-            .iter()
-            .filter(|node| **node != leader)
-            .filter_map(|node| Some(self.replica(*node, group)?.configuration().1))
-            .collect();
-        let known = |node: &NodeId| others.iter().any(|c| c.voters.contains(node));
-        let voters = replica.configuration().1.voters.iter();
-        voters.copied().filter(|node| *node != leader && !known(node)).collect()
-    }
-
-    pub(crate) fn part(&mut self, side: Vec<NodeId>, for_ns: u64) {
-        if self.faults.injecting {
-            self.note(|| format!("cut {side:?} off for {} ms", for_ns / 1_000_000));
-            let partition = self.network.part(side.into_iter().collect());
-            self.schedule(for_ns, Action::Join { partition });
-        }
     }
 
     /// A process stands still, with these effects of its last step to go.

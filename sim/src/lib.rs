@@ -18,7 +18,7 @@
 //!
 //! - [`scenario`]: what is simulated: `bank`, `paxos`, `membership`; one run of it.
 //! - [`world`]: the queue, the nodes, the events. `node`, `effects`, `state`: its parts.
-//! - [`faults`]: what goes wrong. [`network`]: links. [`options`]: how much of it.
+//! - [`faults`], `ambush`: what goes wrong. [`network`]: links. [`options`]: how much of it.
 //! - [`clients`]: transfers between accounts. [`operator`]: transfers of leadership, members.
 //! - [`history`]: what clients did and saw. [`checkers`]: one file per promise; `watch` asks them
 //!   after every step. [`plants`]: who must notice which planted fault.
@@ -27,6 +27,7 @@
 //! ## What is absent, on purpose
 //! Full disks, clocks that leave their bound, cuts between clients and servers, SQL.
 
+mod ambush;
 pub mod checkers;
 pub mod clients;
 mod effects;

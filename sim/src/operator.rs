@@ -12,7 +12,6 @@ use proto::request::{Body, GroupStatus, Members, ReplyBody};
 use proto::{GroupId, NodeId};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +58,8 @@ pub struct Operator {
     done: Arc<Mutex<Done>>,
     /// Its disk was lost: to be removed, then perhaps to be added again.
     lost: Option<NodeId>,
+    /// Counts small changes drawn.
+    turn: u32,
 }
 
 impl Operator {
@@ -74,6 +75,7 @@ impl Operator {
             desk,
             done,
             lost: None,
+            turn: 0,
         }
     }
 
@@ -122,7 +124,11 @@ impl Operator {
     }
 
     async fn transfer(&mut self, group: GroupId) {
-        let to = self.any_node();
+        let leader = self.status(group).await.and_then(|status| status.leader);
+        let mut to = self.any_node();
+        if Some(to) == leader {
+            to = self.any_node(); // one that leads already is asked for less often
+        }
         let begun = self.client.router().ask(group, Body::Transfer { to }).await.is_ok();
         let mut done = self.done.lock();
         match begun {
@@ -181,7 +187,7 @@ impl Operator {
         let mut target = now.clone();
         let node = self.any_node();
         if self.options.eager {
-            return self.draw_small(target);
+            return self.draw_small();
         }
         match self.rng.random_range(0..10) {
             // One comes, or goes.
@@ -228,34 +234,21 @@ impl Operator {
         target
     }
 
-    /// One comes or goes, and the number of voters stays about what the group was founded with; of
-    /// an odd number, one is often replaced: majorities before and after need not meet.
-    fn draw_small(&mut self, mut target: Members) -> Members {
-        let founders = self.options.founders as usize;
-        let voters: Vec<NodeId> = target.voters.iter().copied().collect();
-        let mut others = self.nodes.clone();
-        others.retain(|node| !target.voters.contains(node));
-        let replace = founders % 2 == 1 && self.rng.random_bool(0.6);
-        let (remove, add) = match voters.len().cmp(&founders) {
-            Ordering::Less => (false, true),
-            Ordering::Greater => (true, false),
-            Ordering::Equal if replace => (true, true),
-            Ordering::Equal => match self.rng.random_bool(0.5) {
-                true => (true, false),
-                false => (false, true),
-            },
-        };
-        if remove && voters.len() > 1 {
-            let node = voters[self.rng.random_range(0..voters.len())];
-            target.voters.remove(&node);
-            target.witnesses.remove(&node);
+    /// In turns: one founder less, another one less, all of them again; whatever the members are
+    /// just now, so that two leaders are asked for different things from the same beginning. Of an
+    /// odd number, one is rather replaced: majorities before and after need not meet.
+    fn draw_small(&mut self) -> Members {
+        self.turn += 1;
+        let mut voters: BTreeSet<NodeId> = (1..=self.options.founders).map(NodeId).collect();
+        if self.turn % 3 != 0 {
+            let odd = voters.len() % 2 == 1;
+            let newcomer = self.options.founders + 1;
+            voters.remove(&NodeId(self.rng.random_range(1..=self.options.founders)));
+            if odd && self.rng.random_bool(0.7) {
+                voters.insert(NodeId(self.rng.random_range(newcomer..=self.options.nodes)));
+            }
         }
-        if add && !others.is_empty() {
-            let node = others[self.rng.random_range(0..others.len())];
-            target.learners.remove(&node);
-            target.voters.insert(node);
-        }
-        target
+        Members { voters, ..Members::default() }
     }
 
     /// Asks for new members and waits until they are; whether that was seen.
@@ -265,7 +258,11 @@ impl Operator {
             false => self.client.router().ask(group, Body::Members(target.clone())).await.is_ok(),
         };
         let mut seen = false;
-        let patience = if begun { 40 } else { 0 };
+        let patience = match begun {
+            true if self.options.eager && self.in_trouble() => self.rng.random_range(0..8),
+            true => 40,
+            false => 0,
+        };
         for _ in 0..patience {
             self.sleep_us(5_000, 40_000).await;
             let Some(status) = self.status(group).await else { continue };
@@ -286,7 +283,10 @@ impl Operator {
     /// Asks whoever may lead, all at once, until somebody begins: the worst moment for a leader
     /// that has just been elected.
     async fn ask_all(&mut self, group: GroupId, target: &Members) -> bool {
-        for _ in 0..30 {
+        for _ in 0..80 {
+            if !self.in_trouble() {
+                return false;
+            }
             let router = self.client.router();
             let asked = self
                 .nodes

@@ -171,23 +171,16 @@ impl Options {
         self.slow_disk_every_us = pick(rng, &[0, 500_000]);
         self.rot = pick(rng, &[0.0, 0.0, 0.4]);
         self.ambush = pick(rng, &[0.0, 0.3, 0.8]);
-        self.plot = self.ambush > 0.0 && rng.random_bool(0.75);
-        if self.plot {
-            self.ambush = 0.6;
-            self.crash_every_us = pick(rng, &[0, 800_000]);
-            self.cut_every_us = 0;
-            self.pause_every_us = 0;
-            if rng.random_bool(0.7) {
-                self.limits.message_slots = 1;
-            }
+        if self.ambush > 0.0 && rng.random_bool(0.75) {
+            self.follow_plot(rng);
         }
         self.echo_us = pick(rng, &[0, 200_000]);
         if self.echo_us > 0 {
             self.duplication = 0.2;
         }
         self.epsilon_us = pick(rng, &[50, 2_000, 7_000, 7_000]);
-        self.audits = pick(rng, &[2, 5]);
-        self.transfer_every_us = pick(rng, &[0, 60_000, 300_000]);
+        self.audits = pick(rng, &[2, 7]);
+        self.transfer_every_us = pick(rng, &[0, 40_000, 150_000]);
         self.lasting =
             pick(rng, &[Lasting::Nothing, Lasting::Crashed, Lasting::CutOff, Lasting::Chain]);
         self.txn_timeout_ms = pick(rng, &[300, 800]);
@@ -204,16 +197,31 @@ impl Options {
         }
     }
 
+    fn follow_plot(&mut self, rng: &mut SmallRng) {
+        self.plot = true;
+        self.ambush = 0.6;
+        self.crash_every_us = pick(rng, &[0, 300_000]);
+        self.cut_every_us = 0;
+        self.pause_every_us = 0;
+        if rng.random_bool(0.7) {
+            self.limits.message_slots = 1;
+        }
+    }
+
     fn members(&mut self, rng: &mut SmallRng) {
+        if !self.plot && rng.random_bool(0.4) {
+            self.follow_plot(rng);
+        }
         self.nodes = 5;
-        self.founders = pick(rng, &[3, 4]);
+        self.founders = pick(rng, if self.plot { &[3, 4, 4] } else { &[3, 4] });
         self.groups = 1;
         self.rot = 0.0; // the operator sees to that, when the group can bear it
         self.change_every_us = pick(rng, &[20_000, 100_000, 300_000]);
         self.transfer_every_us = pick(rng, &[0, 0, 300_000]);
-        self.damage = pick(rng, &[0.0, 0.0, 0.2]);
+        self.damage = pick(rng, &[0.0, 0.2, 0.3]);
         self.eager = self.plot || rng.random_bool(0.5);
         if self.plot {
+            self.lease_ms = pick(rng, &[60, 120]);
             self.change_every_us = 20_000;
             self.damage = 0.0;
         }
