@@ -278,7 +278,8 @@ impl World {
         let chance = self.faults.injecting && self.faults.rng.random_bool(self.options.rot);
         let others = self.faults.damaged.iter().filter(|other| **other != node).count();
         let bearable = others < (self.options.nodes as usize - 1) / 2;
-        if !self.faults.rotting.remove(&node) && !(chance && bearable) {
+        let asked_for = self.faults.rotting.remove(&node);
+        if !asked_for && (!chance || !bearable) {
             return;
         }
         let engine = self.node(node).engine.clone();

@@ -156,11 +156,13 @@ impl Operator {
             let what = [Damage::Wiped, Damage::Rotten][self.rng.random_range(0..2)];
             // What was asked for before must have come or gone.
             self.port.sleep(Duration::from_millis(700)).await;
-            if self.port.damage(node, what).await {
-                if what == Damage::Wiped {
-                    self.lost = Some(node);
+            for _ in 0..15 {
+                if self.port.damage(node, what).await {
+                    self.lost = Some(node).filter(|_| what == Damage::Wiped);
+                    self.sleep_us(10_000, 400_000).await;
+                    break;
                 }
-                self.sleep_us(10_000, 400_000).await;
+                self.sleep_us(20_000, 60_000).await; // the group cannot bear it just now
             }
         }
         let Some(status) = self.status(group).await else { return };
@@ -240,7 +242,7 @@ impl Operator {
     fn draw_small(&mut self) -> Members {
         self.turn += 1;
         let mut voters: BTreeSet<NodeId> = (1..=self.options.founders).map(NodeId).collect();
-        if self.turn % 3 != 0 {
+        if !self.turn.is_multiple_of(3) {
             let odd = voters.len() % 2 == 1;
             let newcomer = self.options.founders + 1;
             voters.remove(&NodeId(self.rng.random_range(1..=self.options.founders)));

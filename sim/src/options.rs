@@ -223,7 +223,7 @@ impl Options {
         if self.plot {
             self.lease_ms = pick(rng, &[60, 120]);
             self.change_every_us = 20_000;
-            self.damage = 0.0;
+            self.damage = pick(rng, &[0.0, 0.0, 0.1]);
         }
         if self.lasting == Lasting::Chain {
             // No node need see a quorum of such voters as these.

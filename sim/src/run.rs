@@ -145,7 +145,7 @@ mod tests {
     fn a_few_seeds_hold_all_promises() {
         holds(Scenario::Bank, 24, &[Fault::Ambush, Fault::Rot, Fault::Wipe]);
         holds(Scenario::Paxos, 24, &[Fault::Wipe]);
-        holds(Scenario::Membership, 24, &[]);
+        holds(Scenario::Membership, 40, &[]);
     }
 
     #[test]

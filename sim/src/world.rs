@@ -68,11 +68,13 @@ impl World {
     /// A world of servers as the options have it, without faults as yet.
     pub fn new(seed: u64, options: Options, trace: bool) -> World {
         let absolute_ns = Arc::new(AtomicU64::new(START_NS));
-        let mut settings = Settings::default();
-        settings.lease_ms = options.lease_ms;
-        settings.heartbeat_ms = options.heartbeat_ms();
-        settings.election_jitter_ms = options.election_jitter_ms();
-        settings.limits = options.limits;
+        let mut settings = Settings {
+            lease_ms: options.lease_ms,
+            heartbeat_ms: options.heartbeat_ms(),
+            election_jitter_ms: options.election_jitter_ms(),
+            limits: options.limits,
+            ..Settings::default()
+        };
         settings.txn.txn_timeout_ms = options.txn_timeout_ms;
         let groups: Vec<GroupId> = (1..=options.groups).map(GroupId).collect();
         let founders: Vec<NodeId> = (1..=options.founders).map(NodeId).collect();
