@@ -49,8 +49,14 @@ impl Replica {
         leading.lease.count(from, sent);
         let Some(peer) = leading.peers.get_mut(&from) else { return };
         peer.hear(now);
-        // An answer from before it had what it has now, or the snapshot is on its way.
-        if prev < peer.accepted || peer.sending().is_some() {
+        // An answer from before it had what it has now; or to an earlier probe, perhaps repeated on
+        // its way: answering each would multiply them. Or the snapshot is on its way.
+        let current = match &peer.mode {
+            Mode::Replicate => prev >= peer.accepted,
+            Mode::Probe { .. } => prev == peer.next.prev(),
+            Mode::Snapshot(_) => false,
+        };
+        if !current {
             return;
         }
         let log = &self.acceptor.log;
