@@ -1,8 +1,8 @@
 //! What replicas say and write survives its way through bytes, and bytes that nobody wrote are
 //! refused without a panic.
 
-use paxos::{Base, Chunk, Configuration, Entry, HardState, Member, Message, Payload, Position};
-use paxos::{Repair, SnapshotId};
+use paxos::{Base, Chunk, Configuration, Entry, HardState, Invitation, Member, Message, Payload};
+use paxos::{Position, Repair, SnapshotId};
 use proptest::prelude::*;
 use proto::codec::{decode, encode};
 use proto::{Ballot, NodeId, Seat, Slot};
@@ -56,10 +56,17 @@ fn base() -> impl Strategy<Value = Base> {
     )
 }
 
+fn snapshot_id() -> impl Strategy<Value = SnapshotId> {
+    (ballot(), any::<u64>()).prop_map(|(ballot, number)| SnapshotId { ballot, number })
+}
+
+fn invitation() -> impl Strategy<Value = Invitation> {
+    (ballot(), position()).prop_map(|(ballot, at)| Invitation { ballot, at })
+}
+
 fn chunk() -> impl Strategy<Value = Chunk> {
-    let id = (ballot(), any::<u64>()).prop_map(|(ballot, number)| SnapshotId { ballot, number });
     let data = proptest::collection::vec(any::<u8>(), 0..50);
-    (id, any::<u64>(), base(), data, any::<u32>(), any::<bool>()).prop_map(
+    (snapshot_id(), any::<u64>(), base(), data, any::<u32>(), any::<bool>()).prop_map(
         |(id, index, base, data, checksum, last)| Chunk {
             id,
             index,
@@ -117,8 +124,12 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(ballot, prev, hint, sent)| Message::Gap { ballot, prev, hint, sent }),
         (any::<u64>(), slot()).prop_map(|(cuts, last)| Message::Durable { cuts, last }),
         (ballot(), chunk()).prop_map(|(ballot, chunk)| Message::Chunk { ballot, chunk }),
+        (ballot(), snapshot_id(), any::<u64>())
+            .prop_map(|(ballot, id, next)| Message::ChunkTaken { ballot, id, next }),
         ballot().prop_map(|ballot| Message::Release { ballot }),
         ballot().prop_map(|ballot| Message::TimeoutNow { ballot }),
+        invitation().prop_map(|invitation| Message::Greet { invitation }),
+        invitation().prop_map(|invitation| Message::Greeted { invitation }),
         (any::<u64>(), position()).prop_map(|(seat, at)| Message::Removed { seat: Seat(seat), at }),
     ]
 }

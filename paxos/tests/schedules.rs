@@ -1,7 +1,7 @@
 //! Random schedules: messages lost, repeated and reordered, disks slow, nodes crashed and started,
-//! links cut, clocks apart, members and leaders changed, snapshots, damaged logs. Whatever happens,
-//! the checks of the cluster hold after every step; once it stops, the group works again and has
-//! lost nothing.
+//! links cut, clocks apart, members and leaders changed, snapshots, damaged logs, sleep. Whatever
+//! happens, the checks of the cluster hold after every step; once it stops, the group works again
+//! and has lost nothing.
 //!
 //! A failing seed is run again with its trace. `SCHEDULES=100000 cargo test -p paxos --test
 //! schedules` runs more of them, `SEED=7` one.
@@ -63,6 +63,8 @@ struct Schedule {
     /// memories gone nothing could be done.
     unlucky: Option<NodeId>,
     wiped: u64,
+    /// The group may sleep: its servers beat for it, sometimes, and wake it now and then.
+    sleepy: bool,
 }
 
 impl Schedule {
@@ -105,7 +107,16 @@ impl Schedule {
         }
         let unlucky = rng.random_bool(0.6).then(|| NodeId(rng.random_range(1..=n)));
         let unlucky = unlucky.filter(|_| !changes);
-        Schedule { rng, weights, cluster, proposed: 0, unlucky, wiped: 0 }
+        let sleepy = rng.random_bool(0.3);
+        for (weight, act) in weights.iter_mut().filter(|_| sleepy) {
+            match act {
+                Act::Deliver => *weight *= 2,
+                Act::Propose => *weight = 5,
+                Act::Time => {}
+                _ => *weight /= 4,
+            }
+        }
+        Schedule { rng, weights, cluster, proposed: 0, unlucky, wiped: 0, sleepy }
     }
 
     fn any(&mut self) -> NodeId {
@@ -201,6 +212,24 @@ impl Schedule {
                 self.cluster.tick(node);
             }
         }
+        if self.sleepy {
+            self.sleep();
+        }
+    }
+
+    fn sleep(&mut self) {
+        for node in self.cluster.up() {
+            let idle = self.rng.random_bool(0.9);
+            self.cluster.act(node, |r, _, _| r.set_idle(idle));
+            if self.cluster.replica(node).asleep().is_none() {
+                continue;
+            }
+            if self.rng.random_bool(0.05) {
+                self.cluster.act(node, |r, now, _| r.wake(now));
+            } else if self.cluster.replica(node).leading().is_some() && self.rng.random_bool(0.8) {
+                self.cluster.beat(node);
+            }
+        }
     }
 
     fn propose(&mut self) {
@@ -260,6 +289,11 @@ impl Schedule {
             let c = &mut self.cluster;
             c.us += 10_000;
             for id in c.ids() {
+                // Nobody beats any more.
+                if turn % 50 == 0 {
+                    c.act(id, |r, _, _| r.set_idle(false));
+                    c.act(id, |r, now, _| r.wake(now));
+                }
                 c.tick(id);
             }
             c.settle();

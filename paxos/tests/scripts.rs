@@ -18,14 +18,17 @@ scripts! {
     figure_8_own_ballot
     joint_change
     joint_change_survives_its_leader
+    leader_removes_itself
     lease_handover
     lease_restart_honours_vote
     own_disk_counts_after_answer
     partial_partition_chain
     partial_partition_star
     pre_vote_isolated_node_returns
+    removed_returns
     replace_wiped
     single_step_guarded
+    sleep_and_wake
     snapshot_keeps_suffix
     snapshot_old_is_ignored
     snapshot_outrun

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use paxos::{Base, Entry, HardState, Payload, Position, Stored, Write};
 use proto::{Ballot, NodeId, Seat, Slot};
 use std::collections::{BTreeMap, BTreeSet};
+use truetime::Timestamp;
 
 /// What has been applied: the commands, by slot, and what they stand on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Disk {
     pub entries: BTreeMap<Slot, Entry>,
     pub damaged: BTreeSet<Slot>,
     pub tablet: Tablet,
+    /// Until when the server has granted this replica's vote while it slept.
+    pub beaten_until: Timestamp,
     staged: Vec<u8>,
 }
 
@@ -145,7 +148,10 @@ impl Disk {
             seat: self.seat,
             removed: self.removed,
             invited: self.invited,
-            hard: self.hard,
+            hard: HardState {
+                vote_until: self.hard.vote_until.max(self.beaten_until),
+                ..self.hard
+            },
             base: base.clone(),
             entries: good.collect(),
             applied,

@@ -19,7 +19,8 @@ use checks::Checks;
 use disk::{Disk, Op, Tablet};
 use notation::START_US;
 use paxos::{
-    ChunkWanted, Config, Configuration, HardState, Limits, Message, Output, Replica, SnapshotId,
+    ChunkWanted, Config, Configuration, Entry, HardState, Limits, Message, Output, Replica,
+    SnapshotId,
 };
 use proto::{Ballot, NodeId, Seat, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -59,6 +60,8 @@ pub struct Node {
     starts: u64,
     /// Where its clock's interval lies around absolute time.
     pub offset_us: i64,
+    /// The last timestamp that its caller has handed out while it led.
+    pub s_max: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +109,6 @@ pub struct Cluster {
 #[derive(PartialEq)]
 struct Seen {
     leading: Option<Ballot>,
-    opened: bool,
     hint: Option<NodeId>,
     transferring: Option<NodeId>,
 }
@@ -114,7 +116,6 @@ struct Seen {
 fn seen(replica: &Replica) -> Seen {
     Seen {
         leading: replica.leading(),
-        opened: replica.opened(),
         hint: replica.leader_hint().filter(|_| replica.leading().is_none()),
         transferring: replica.transferring(),
     }
@@ -140,6 +141,7 @@ impl Cluster {
             snapshots: BTreeMap::new(),
             starts: 0,
             offset_us: 0,
+            s_max: Timestamp::MIN,
             disk,
         };
         let nodes: BTreeMap<_, _> = disks.into_iter().map(|(id, disk)| (id, node(disk))).collect();
@@ -300,7 +302,10 @@ impl Cluster {
                     node.tablet.values.clear(); // the content comes from the disk, below
                     changes.extend(trace.then(|| format!("applied is {position}")));
                 }
-                paxos::Write::Rebirth(..) => node.tablet = Tablet::default(),
+                paxos::Write::Rebirth(..) => {
+                    node.tablet = Tablet::default();
+                    node.hard = HardState::default();
+                }
                 _ => {}
             }
         }
@@ -311,7 +316,7 @@ impl Cluster {
         node.on_its_way.push_back(Batch { ops, after: out.send_after });
         let slow = if node.slow { " (on its way)" } else { "" };
         if !changes.is_empty() {
-            self.say(|| format!("  {id} writes{slow} {}", changes.join("; ")));
+            self.say(|| format!("  {id} writes{slow} {}", notation::writes(changes)));
         }
         for (to, message) in out.send {
             self.post(id, seat, to, message);
@@ -355,10 +360,19 @@ impl Cluster {
             node.tablet.apply(slot, &entry);
             let op = Op::Apply(slot, entry.clone());
             node.on_its_way.push_back(Batch { ops: vec![op], after: Vec::new() });
-            self.say(|| format!("  {id} applies {}", notation::entry(slot, &entry)));
+            self.say_applied(id, slot, &entry);
             let complaint = self.checks.applied(id, slot, &entry);
             self.complain(complaint);
             self.act(id, |replica, now, out| replica.applied(now, slot, out));
+        }
+    }
+
+    /// One line for all that is applied at once.
+    fn say_applied(&mut self, id: NodeId, slot: Slot, entry: &Entry) {
+        let begin = format!("  {id} applies ");
+        match self.trace.last_mut().filter(|line| line.starts_with(&begin)) {
+            Some(line) => *line += &format!(", {slot} {}", notation::payload(&entry.payload)),
+            None => self.say(|| format!("{begin}{slot} {}", notation::payload(&entry.payload))),
         }
     }
 
@@ -392,9 +406,12 @@ impl Cluster {
         }
     }
 
-    /// Hands over as soon as it is possible: no timestamp is out that could hold it up (L5).
+    /// The caller's part of a transfer: hands over as soon as the replica may, and every timestamp
+    /// that was handed out has passed (L5).
     pub fn hand_over(&mut self, id: NodeId) {
-        if !self.nodes[&id].replica.as_ref().is_some_and(Replica::may_hand_over) {
+        let passed = self.now(id).after(self.nodes[&id].s_max);
+        let ready = self.nodes[&id].replica.as_ref().is_some_and(Replica::may_hand_over);
+        if !ready || !passed {
             return;
         }
         self.say(|| format!("  {id} hands over"));
@@ -416,6 +433,29 @@ impl Cluster {
     pub fn tick(&mut self, id: NodeId) {
         self.act(id, |replica, now, out| replica.tick(now, out));
         self.hand_over(id);
+    }
+
+    /// One beat of a leader's server: as good as an accept taken by each member that is asleep under
+    /// the same ballot, and by the leader itself.
+    pub fn beat(&mut self, id: NodeId) {
+        let Some(asleep) = self.replica(id).asleep() else { return };
+        let sent = self.now(id).earliest();
+        for member in asleep.peers.iter().copied().chain([id]) {
+            let sleeper = self.nodes[&member].replica.as_ref().and_then(Replica::asleep);
+            let agrees = sleeper.is_some_and(|sleeper| sleeper.ballot == asleep.ballot);
+            if !agrees || self.cut.contains(&(id, member)) {
+                self.say(|| format!("{id} -> {member} beat, lost"));
+                continue;
+            }
+            self.say(|| format!("{id} -> {member} beat"));
+            let until = self.now(member).latest().plus_micros(self.settings.lease_ms * 1_000);
+            let node = self.node(member);
+            node.disk.beaten_until = node.disk.beaten_until.max(until);
+            self.act(member, |replica, _, _| replica.extend_vote(until));
+            if !self.cut.contains(&(member, id)) {
+                self.act(id, |replica, _, _| replica.vouched(member, sent));
+            }
+        }
     }
 
     /// Lets time pass, a millisecond at a step; `deliver`: messages arrive meanwhile.

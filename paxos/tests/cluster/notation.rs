@@ -97,7 +97,7 @@ pub fn message(message: &Message) -> String {
         }
         Message::Promise { ballot, .. } => format!("{kind} {ballot}"),
         Message::Reject { ballot, promised } => format!("{kind} {ballot}, promised {promised}"),
-        Message::Accept { ballot, prev, entries, chosen, truncate, .. } => {
+        Message::Accept { ballot, prev, entries, chosen, truncate, sleep, .. } => {
             let slots = prev.slot.next().0..;
             let entries = slots.zip(entries).map(|(slot, e)| entry(Slot(slot), e));
             let entries: Vec<_> = entries.collect();
@@ -111,10 +111,13 @@ pub fn message(message: &Message) -> String {
                 Slot::ZERO => String::new(),
                 slot => format!(" truncate {slot}"),
             };
-            format!("{kind} {ballot} after {}{entries} chosen {chosen}{truncate}", position(*prev))
+            let sleep = if *sleep { ", sleep" } else { "" };
+            let prev = position(*prev);
+            format!("{kind} {ballot} after {prev}{entries} chosen {chosen}{truncate}{sleep}")
         }
-        Message::Accepted { ballot, upto, applied, .. } => {
-            format!("{kind} {ballot} upto {upto} applied {applied}")
+        Message::Accepted { ballot, upto, applied, asleep, .. } => {
+            let asleep = if *asleep { ", asleep" } else { "" };
+            format!("{kind} {ballot} upto {upto} applied {applied}{asleep}")
         }
         Message::Gap { ballot, prev, hint, .. } => {
             format!("{kind} {ballot} at {prev} hint {}", position(*hint))
@@ -166,4 +169,17 @@ pub fn write(write: &Write, before: &mut HardState) -> Vec<String> {
         Write::Invited(seat, _) => vec![format!("invited as {seat}")],
         Write::Rebirth(seat, _) => vec![format!("rebirth as {seat}")],
     }
+}
+
+/// The changes of one step; entries in a row are one of them, those in the middle of many left out.
+pub fn writes(changes: Vec<String>) -> String {
+    let is_entry = |change: &String| change.starts_with("accept ");
+    let runs = changes.chunk_by(|a, b| is_entry(a) && is_entry(b)).map(|run| match run {
+        [first, .., last] if run.len() > 3 => format!("{first} .. {}", &last["accept ".len()..]),
+        [first, more @ ..] => {
+            more.iter().fold(first.clone(), |all, change| all + ", " + &change["accept ".len()..])
+        }
+        [] => String::new(),
+    });
+    runs.collect::<Vec<_>>().join("; ")
 }

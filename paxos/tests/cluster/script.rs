@@ -3,7 +3,7 @@
 use super::disk::{node, nodes};
 use super::notation;
 use super::{Cluster, Letter, Settings};
-use paxos::{Configuration, Wanted};
+use paxos::{Configuration, Position, Wanted};
 use proto::{Ballot, NodeId, Seat, Slot};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -158,6 +158,14 @@ pub enum Command {
         #[arg(key)]
         to: One,
     },
+    /// The leader's caller hands out a timestamp, in milliseconds since the script's beginning.
+    Stamp(One, u64),
+    /// The group's other parts have nothing under way at the leader: it may sleep.
+    Idle(One),
+    /// The leader's server beats for its groups that are asleep.
+    Beat(One),
+    /// Beats have stopped: the servers wake their groups.
+    Wake(Vec<One>),
     Change {
         node: One,
         #[arg(key)]
@@ -342,6 +350,23 @@ impl Runner {
                 begun.ok_or("it is down")??;
                 cluster.hand_over(*id);
             }
+            Command::Stamp(One(id), ms) => {
+                let stamp = Timestamp::from_micros(notation::START_US + ms * 1_000);
+                let end = cluster.replica(*id).lease_end().ok_or("it does not lead")?;
+                if stamp >= end {
+                    return Err("L4: not within the lease".into());
+                }
+                node_mut(cluster, *id)?.s_max = stamp;
+            }
+            Command::Idle(One(id)) => {
+                cluster.act(*id, |replica, _, _| replica.set_idle(true));
+            }
+            Command::Beat(One(id)) => cluster.beat(*id),
+            Command::Wake(ids) => {
+                for One(id) in ids {
+                    cluster.act(*id, |replica, now, _| replica.wake(now));
+                }
+            }
             Command::Change { node: One(id), voters, witnesses, learners } => {
                 let set = |of: &Many| of.0.iter().copied().collect();
                 let wanted = Wanted {
@@ -469,10 +494,19 @@ fn status(cluster: &Cluster, id: NodeId) -> String {
     if replica.is_in_repair() {
         extra.push_str(", in repair");
     }
+    if replica.asleep().is_some() {
+        extra.push_str(", asleep");
+    }
     let promised = replica.promised();
-    let (_, configuration) = replica.configuration();
-    format!(
-        "{role}{extra}, promised {promised}, log {first}..{last} chosen {chosen} applied \
-         {applied}, {configuration}"
-    )
+    let log = match first <= last {
+        true => format!("log {first}..{last}"),
+        false => format!("log empty after {last}"),
+    };
+    // The members that the group was founded with are the script's first line.
+    let (at, configuration) = replica.configuration();
+    let members = match at == Position::ORIGIN && !configuration.members.is_empty() {
+        true => String::new(),
+        false => format!(", {configuration}"),
+    };
+    format!("{role}{extra}, promised {promised}, {log} chosen {chosen} applied {applied}{members}")
 }
