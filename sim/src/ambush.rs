@@ -14,7 +14,8 @@ impl World {
     /// the first may come back.
     fn chance(&mut self, sighting: Sighting) -> f64 {
         if !self.plots_members() {
-            return self.options.ambush;
+            let opened = matches!(sighting, Sighting::Opened(..));
+            return if self.options.plot && opened { 0.9 } else { self.options.ambush };
         }
         match sighting {
             Sighting::Configured(node, group) => {
