@@ -23,7 +23,8 @@ pub struct HardState {
 }
 
 /// A replica whose log was damaged on disk has forgotten something it said. Until its log is whole
-/// again it promises nothing, so that no promise quorum counts on its memory.
+/// again it promises only to logs that reach beyond all it ever accepted, so that no promise quorum
+/// counts on its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Repair {
     /// The log is known good before this slot. What stands behind stays on disk until a leader

@@ -61,7 +61,8 @@
 //!
 //! ## Damage (`acceptor`, [`Repair`])
 //! A replica that finds entries of its log damaged has forgotten something it said. It keeps what it
-//! has, promises nothing, and becomes a voter again when a leader has sent the rest.
+//! has, promises nobody who may lack what it forgot, and becomes a voter like any other again when a leader
+//! has sent the rest.
 //!
 //! ## Sleep (`sleep`)
 //! A group with nothing to do has no timers; the servers' common heartbeat keeps its lease.

@@ -271,7 +271,8 @@ impl Replica {
             return;
         }
         let gone = before.members.iter().filter(|(node, _)| !after.members.contains_key(node));
-        for (node, member) in gone {
+        // Not itself: it first hands over.
+        for (node, member) in gone.filter(|(node, _)| **node != self.config.node) {
             out.send.push((*node, Message::Removed { seat: member.seat, at }));
         }
     }
