@@ -1,12 +1,13 @@
 //! The [`Engine`] on RocksDB.
 //!
-//! Four column families behind one write-ahead log:
+//! Five column families behind one write-ahead log:
 //!
 //! | family     | key                        | value                          |
 //! |------------|----------------------------|--------------------------------|
 //! | `log`      | group (u32), slot (u64)    | checksum, entry                |
 //! | `meta`     | the record's key           | checksum, record               |
 //! | `tablets`  | group (u32)                | checksum, which generation of its tablet is live, which staged |
+//! | `default`  | see [`log_starts`], [`heal`] | where each log begins, and which family is live |
 //! | `versions` | group (u32), generation (u32), key, *timestamp* | timestamp (u64), row; a deletion is RocksDB's own |
 //!
 //! Numbers are big-endian, so byte order is their order. The timestamp of a key is a *user-defined
@@ -25,7 +26,9 @@
 //!   that finds damage, [`torn_tail`] decides whether it is the unfinished last write of a power
 //!   cut (dropped: its writer never heard that it survives) or damage of older bytes
 //!   ([`StorageError::Corruption`]; the folder is not opened).
-//!
+//! - *Damage of the log is bridged*: the peers have what it held. Reading goes around it ([`log`])
+//!   and opening moves the log to a fresh family, `log2` or `log` in turn, of which no block is
+//!   damaged ([`heal`]).
 //! - *Tablets are replaced whole*: by a change of the record in `tablets` ([`tablets`]). Whoever
 //!   makes a cursor holds that record's lock meanwhile, and a cursor sees what there was when it
 //!   was made; so the keys of the old tablet may go as soon as the lock was taken.
@@ -35,8 +38,10 @@
 //! checksums of blocks and log records; a second one would be computed for each row of each scan.
 
 mod batch;
+mod heal;
 mod keys;
 mod log;
+mod log_starts;
 mod options;
 mod pin;
 mod tablets;
@@ -44,6 +49,7 @@ mod torn_tail;
 
 use self::batch::Batch;
 use self::keys::{TabletId, bounds, timestamp, unseal, versioned};
+use self::log_starts::LogStarts;
 use self::pin::{PinCount, View};
 use self::tablets::{Garbage, Tablets};
 use super::memory::below_horizon;
@@ -56,7 +62,7 @@ use proto::request::Versioned;
 use proto::{GroupId, Key, KeyRange, Page, Slot};
 use rocksdb::statistics::Ticker;
 use rocksdb::{
-    ColumnFamily, DBRawIteratorWithThreadMode, DBRecoveryMode, DBWithThreadMode, Options,
+    Cache, ColumnFamily, DBRawIteratorWithThreadMode, DBRecoveryMode, DBWithThreadMode, Options,
     ReadOptions, SingleThreaded, WriteBatch, WriteOptions,
 };
 use std::borrow::Cow;
@@ -69,10 +75,16 @@ use truetime::Timestamp;
 type Db = DBWithThreadMode<SingleThreaded>;
 type Cursor<'a> = DBRawIteratorWithThreadMode<'a, Db>;
 
-const LOG: &str = "log";
+/// One of them is there.
+const LOGS: [&str; 2] = ["log", "log2"];
 const META: &str = "meta";
 const TABLETS: &str = "tablets";
 const VERSIONS: &str = "versions";
+
+/// What is to be done about damage that nothing in the folder makes good.
+const ADVICE: &str = "this replica cannot go on with this folder: remove the replica and add it \
+                      again with an empty folder (nothing acknowledged is lost while a majority of \
+                      the replicas is healthy)";
 
 /// Rows of old tablets that one call of [`Engine::keep_history_from`] removes.
 const SWEPT_ROWS_MAX: usize = 4096;
@@ -90,6 +102,7 @@ pub struct Rocks {
     /// Holds the counters of RocksDB.
     options: Options,
     path: PathBuf,
+    log_starts: Mutex<LogStarts>,
     tablets: RwLock<Tablets>,
     garbage: Mutex<Garbage>,
     horizon: AtomicU64,
@@ -103,22 +116,24 @@ pub struct Rocks {
 
 impl Rocks {
     /// Opens the folder, and creates it when it is not there. What an earlier process had staged
-    /// is forgotten.
+    /// is forgotten, and a damaged log is made whole ([`heal`]).
     ///
     /// # Errors
     /// [`StorageError::InUse`] when it is open already, in this process or another;
     /// [`StorageError::Corruption`] when bytes that may have been acknowledged are damaged.
     pub fn open(path: &Path) -> Result<Rocks, StorageError> {
         create_folder(path)?;
-        let (db, options) = match open_db(path, DBRecoveryMode::AbsoluteConsistency) {
+        let cache = options::cache();
+        let (mut db, options) = match open_db(path, &cache, DBRecoveryMode::AbsoluteConsistency) {
             Err(StorageError::Corruption(damage)) => {
                 if !torn_tail::is_only_damage(path).map_err(|e| world(path, &e))? {
-                    return Err(StorageError::Corruption(damage));
+                    return Err(beyond_repair(damage));
                 }
-                open_db(path, DBRecoveryMode::PointInTime)?
+                open_db(path, &cache, DBRecoveryMode::PointInTime)?
             }
             opened => opened?,
         };
+        let log_starts = heal::make_whole(&mut db, &options::log(&cache))?;
         // An empty answer: no horizon was ever set.
         let stored = db.get_full_history_ts_low(family(&db, VERSIONS)).map_err(storage_error)?;
         let horizon = <[u8; 8]>::try_from(stored).map_or(0, u64::from_le_bytes);
@@ -126,6 +141,7 @@ impl Rocks {
         Ok(Rocks {
             garbage: Mutex::new(tablets.find_garbage(&db)?),
             tablets: RwLock::new(tablets),
+            log_starts: Mutex::new(log_starts),
             db: Arc::new(db),
             options,
             path: path.to_path_buf(),
@@ -165,12 +181,36 @@ impl Rocks {
         let mut tablets = self.tablets.write();
         let (batch, changed) = Batch::of(&self.db, &tablets, ops);
         let mut changed = changed.into_owned();
-        self.db.write_opt(batch, options).map_err(storage_error)?;
+        self.write_batch(batch, ops, options)?;
         let dropped = changed.take_dropped();
         *tablets = changed;
         drop(tablets);
         self.garbage.lock().add(dropped);
         Ok(())
+    }
+
+    fn write_batch(
+        &self,
+        mut batch: WriteBatch,
+        ops: &[WriteOp],
+        options: &WriteOptions,
+    ) -> Result<(), StorageError> {
+        self.log_starts.lock().note(ops, &mut batch);
+        self.db.write_opt(batch, options).map_err(|error| self.refused(storage_error(error)))
+    }
+
+    /// Damage that a compaction came upon makes writes fail: says of what, and what can be done.
+    fn refused(&self, error: StorageError) -> StorageError {
+        let StorageError::Corruption(words) = error else { return error };
+        let files = self.db.live_files().unwrap_or_default();
+        let damaged = files.iter().find(|file| words.contains(&file.name));
+        match damaged.map(|file| &file.column_family_name[..]) {
+            Some(name) if LOGS.contains(&name) => StorageError::Corruption(format!(
+                "{words}, a file of the log: start the process again, which makes the log whole"
+            )),
+            Some(name) => beyond_repair(format!("{words}, a file of {name}")),
+            None => beyond_repair(words),
+        }
     }
 }
 
@@ -181,7 +221,7 @@ impl Engine for Rocks {
         let tablets = self.tablets.read();
         match Batch::of(&self.db, &tablets, ops) {
             (batch, Cow::Borrowed(_)) => {
-                self.db.write_opt(batch, &options).map_err(storage_error)?;
+                self.write_batch(batch, ops, &options)?;
                 drop(tablets);
             }
             // Built once more, as the tablets may have changed before the lock is taken.
@@ -209,7 +249,7 @@ impl Engine for Rocks {
 
     /// Through a cursor and not RocksDB's `Get`, which stops at the first table that has the key:
     /// it finds the newest *write* instead of the newest *timestamp* when an old version arrives
-    /// late (a backfill, a replay). The prefix of a key is the whole key (`options::versions`), so
+    /// late (a replay). The prefix of a key is the whole key (`options::versions`), so
     /// the bloom filters that serve `Get` serve this cursor as well.
     fn get(
         &self,
@@ -315,7 +355,7 @@ fn read_meta(
     while let Some((key, sealed)) = cursor.item() {
         let record = unseal(key, sealed).ok_or_else(|| {
             let place = key.escape_ascii();
-            StorageError::Corruption(format!("meta record {place}: checksum mismatch"))
+            beyond_repair(format!("meta record {place}: checksum mismatch"))
         })?;
         records.push((key.to_vec(), record.to_vec()));
         cursor.next();
@@ -338,15 +378,32 @@ fn forget_stages(db: &Db) -> Result<Tablets, StorageError> {
     Ok(tablets)
 }
 
-fn open_db(path: &Path, recovery: DBRecoveryMode) -> Result<(Db, Options), StorageError> {
-    let families = options::families().map_err(storage_error)?;
+fn open_db(
+    path: &Path,
+    cache: &Cache,
+    recovery: DBRecoveryMode,
+) -> Result<(Db, Options), StorageError> {
     let options = options::database(recovery);
+    // A folder that RocksDB has begun has this file, and only then a list of families.
+    let begun = path.join("CURRENT").exists();
+    let existing = if begun { Db::list_cf(&options, path).map_err(storage_error)? } else { vec![] };
+    let mut logs = LOGS.to_vec();
+    logs.retain(|name| existing.iter().any(|existing| existing == name));
+    if logs.is_empty() {
+        logs.push(LOGS[0]);
+    }
+    let families = options::families(cache, &logs).map_err(storage_error)?;
     let db = Db::open_cf_descriptors(&options, path, families).map_err(storage_error)?;
     Ok((db, options))
 }
 
 fn family<'a>(db: &'a Db, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("opened with all its families")
+}
+
+/// The family of logs; there is one except while it is being replaced (`heal`).
+fn log_family(db: &Db) -> &ColumnFamily {
+    LOGS.iter().find_map(|name| db.cf_handle(name)).expect("opened with a log")
 }
 
 /// Creates the folder so that it is still there after a power cut.
@@ -372,10 +429,15 @@ fn folder_bytes(path: &Path) -> u64 {
 /// A cursor stops at the end and at an error alike: this tells them apart.
 fn finish(cursor: &Cursor<'_>, what: impl Fn() -> String) -> Result<(), StorageError> {
     cursor.status().map_err(|error| match storage_error(error) {
-        StorageError::Corruption(e) => StorageError::Corruption(format!("{}: {e}", what())),
+        StorageError::Corruption(e) => beyond_repair(format!("{}: {e}", what())),
         StorageError::Io(e) => StorageError::Io(format!("{}: {e}", what())),
         other => other,
     })
+}
+
+/// Damage that cannot be made good here; says what to do.
+fn beyond_repair(what: String) -> StorageError {
+    StorageError::Corruption(format!("{what}; {ADVICE}"))
 }
 
 /// RocksDB's errors are words; these are the ones that mean something to the operator.
@@ -404,5 +466,7 @@ fn world(path: &Path, error: &std::io::Error) -> StorageError {
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod heal_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::keys::{TabletId, log_key, log_key_after, seal, timestamp};
 use super::tablets::Tablets;
-use super::{Db, LOG, META, VERSIONS, family};
+use super::{Db, META, VERSIONS, family, log_family};
 use crate::storage::WriteOp;
 use proto::keys::prefix_end;
 use proto::{GroupId, Slot, Value};
@@ -43,7 +43,7 @@ impl<'a> Batch<'a> {
             WriteOp::PutLog { group, slot, bytes } => {
                 let key = log_key(*group, *slot);
                 seal(&mut self.value, &key, bytes);
-                self.batch.put_cf(family(self.db, LOG), key, &self.value);
+                self.batch.put_cf(log_family(self.db), key, &self.value);
             }
             WriteOp::TruncateLog { group, upto } => {
                 self.remove_log(&log_key(*group, Slot::ZERO), &log_key_after(*group, *upto));
@@ -108,6 +108,6 @@ impl<'a> Batch<'a> {
     }
 
     fn remove_log(&mut self, start: &[u8], end: &[u8]) {
-        self.batch.delete_range_cf(family(self.db, LOG), start, end);
+        self.batch.delete_range_cf(log_family(self.db), start, end);
     }
 }

@@ -1,6 +1,7 @@
 //! How keys and values are laid out in each family; see the table in [`super`].
 
-use super::super::StorageError;
+use super::beyond_repair;
+use crate::storage::StorageError;
 use proto::request::Versioned;
 use proto::{GroupId, Slot, Value};
 use rocksdb::ReadOptions;
@@ -63,9 +64,9 @@ pub fn timestamp(at: Timestamp) -> [u8; 8] {
 
 /// The header and the row of a stored version.
 pub fn versioned(group: GroupId, stored: &[u8]) -> Result<Versioned, StorageError> {
-    let (written, row) = stored.split_first_chunk::<8>().ok_or_else(|| {
-        StorageError::Corruption(format!("a version of {group} without its timestamp"))
-    })?;
+    let (written, row) = stored
+        .split_first_chunk::<8>()
+        .ok_or_else(|| beyond_repair(format!("a version of {group} without its timestamp")))?;
     Ok((Timestamp::from_micros(u64::from_be_bytes(*written)), Value::copy_from_slice(row)))
 }
 

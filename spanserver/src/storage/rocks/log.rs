@@ -17,48 +17,79 @@
 //! then an absent slot counts as damaged.
 
 use super::keys::{bounds, log_key, slot_of, unseal};
-use super::{Cursor, Db, LOG, family, finish, storage_error};
+use super::{Cursor, Db, beyond_repair, finish, log_family, storage_error};
 use crate::storage::{LogRecord, StorageError};
 use proto::keys::prefix_end;
 use proto::{GroupId, Slot};
+use rocksdb::ColumnFamily;
 
 /// So many slots in a row that cannot be read, and no end in sight, are a file that is lost.
 const DAMAGED_MAX: usize = 1 << 16;
 
 /// See [`Engine::read_log`](crate::storage::Engine::read_log).
 pub fn read(db: &Db, group: GroupId, from: Slot) -> Result<Vec<LogRecord>, StorageError> {
-    let mut cursor = cursor(db, group, from);
-    let mut records = Vec::new();
-    cursor.seek_to_first();
-    while let Some((key, sealed)) = cursor.item() {
-        records.push(record(group, key, sealed)?);
-        cursor.next();
-    }
-    match finish(&cursor, || format!("log of {group} from slot {from}")) {
-        Err(StorageError::Corruption(words)) => {
-            Salvage { db, group, from, words }.read_around(records)
-        }
-        done => done.map(|()| records),
-    }
+    Part { db, family: log_family(db), group, from, begins_there: false }.read()
 }
 
-fn cursor(db: &Db, group: GroupId, from: Slot) -> Cursor<'_> {
-    let options = bounds(&log_key(group, from), &prefix_end(&group.0.to_be_bytes()));
-    db.raw_iterator_cf_opt(family(db, LOG), options)
+/// The whole log of a group in a family, of which is known where it begins unless it is empty.
+pub fn read_whole(
+    db: &Db,
+    family: &ColumnFamily,
+    group: GroupId,
+    start: Slot,
+) -> Result<Vec<LogRecord>, StorageError> {
+    Part { db, family, group, from: start, begins_there: true }.read()
 }
 
-fn record(group: GroupId, key: &[u8], sealed: &[u8]) -> Result<LogRecord, StorageError> {
-    let slot = slot_of(key).ok_or_else(|| {
-        StorageError::Corruption(format!("log of {group}: a key of {} bytes", key.len()))
-    })?;
-    Ok(LogRecord { slot, bytes: unseal(key, sealed).map(<[u8]>::to_vec) })
-}
-
-/// A log of which the cursor found a damaged block, in the words of RocksDB.
-struct Salvage<'a> {
+/// Where to read.
+#[derive(Clone, Copy)]
+struct Part<'a> {
     db: &'a Db,
+    family: &'a ColumnFamily,
     group: GroupId,
     from: Slot,
+    /// With nothing at `from` there is nothing behind it.
+    begins_there: bool,
+}
+
+impl Part<'_> {
+    fn read(self) -> Result<Vec<LogRecord>, StorageError> {
+        let mut cursor = self.cursor();
+        let mut records = Vec::new();
+        cursor.seek_to_first();
+        while let Some((key, sealed)) = cursor.item() {
+            records.push(self.record(key, sealed)?);
+            cursor.next();
+        }
+        match cursor.status().map_err(storage_error) {
+            Err(StorageError::Corruption(words)) => {
+                Salvage { part: self, words }.read_around(records)
+            }
+            _ => self.finish(&cursor).map(|()| records),
+        }
+    }
+
+    fn cursor(&self) -> Cursor<'_> {
+        let end = prefix_end(&self.group.0.to_be_bytes());
+        let options = bounds(&log_key(self.group, self.from), &end);
+        self.db.raw_iterator_cf_opt(self.family, options)
+    }
+
+    fn record(&self, key: &[u8], sealed: &[u8]) -> Result<LogRecord, StorageError> {
+        let slot = slot_of(key).ok_or_else(|| {
+            beyond_repair(format!("log of {}: a key of {} bytes", self.group, key.len()))
+        })?;
+        Ok(LogRecord { slot, bytes: unseal(key, sealed).map(<[u8]>::to_vec) })
+    }
+
+    fn finish(&self, cursor: &Cursor<'_>) -> Result<(), StorageError> {
+        finish(cursor, || format!("log of {} from slot {}", self.group, self.from))
+    }
+}
+
+/// A part of which the cursor found a damaged block, in the words of RocksDB.
+struct Salvage<'a> {
+    part: Part<'a>,
     words: String,
 }
 
@@ -79,7 +110,7 @@ impl Salvage<'_> {
             (Some(before), None) => self.ask_upwards(before.0.checked_add(1), &mut records)?,
             (None, Some(after)) => {
                 let mut slot = after.0;
-                while slot > self.from.0
+                while slot > self.part.from.0
                     && let Some(record) = self.ask(Slot(slot - 1))?
                 {
                     records.push(record);
@@ -89,26 +120,26 @@ impl Salvage<'_> {
                 records.reverse();
             }
             // A log begins at slot 1, unless its beginning was truncated.
-            (None, None) => self.ask_upwards(Some(self.from.0.max(1)), &mut records)?,
+            (None, None) => self.ask_upwards(Some(self.part.from.0.max(1)), &mut records)?,
         }
         records.extend(last);
-        if records.is_empty() { Err(self.lost()) } else { Ok(records) }
+        if records.is_empty() && !self.part.begins_there { Err(self.lost()) } else { Ok(records) }
     }
 
     /// The records after the damage, in slot order.
     fn backwards(&self, until: Option<Slot>) -> Result<Vec<LogRecord>, StorageError> {
-        let mut cursor = cursor(self.db, self.group, self.from);
+        let mut cursor = self.part.cursor();
         let mut records = Vec::new();
         cursor.seek_to_last();
         while let Some((key, sealed)) = cursor.item() {
-            let record = record(self.group, key, sealed)?;
+            let record = self.part.record(key, sealed)?;
             if Some(record.slot) <= until {
                 break;
             }
             records.push(record);
             cursor.prev();
         }
-        match finish(&cursor, || format!("log of {}", self.group)) {
+        match self.part.finish(&cursor) {
             Ok(()) | Err(StorageError::Corruption(_)) => {}
             Err(other) => return Err(other),
         }
@@ -135,9 +166,10 @@ impl Salvage<'_> {
 
     /// What is stored for a slot; `None`: certainly nothing.
     fn ask(&self, slot: Slot) -> Result<Option<LogRecord>, StorageError> {
-        let key = log_key(self.group, slot);
-        match self.db.get_pinned_cf(family(self.db, LOG), key).map_err(storage_error) {
-            Ok(sealed) => sealed.map(|sealed| record(self.group, &key, &sealed)).transpose(),
+        let Part { db, family, group, .. } = self.part;
+        let key = log_key(group, slot);
+        match db.get_pinned_cf(family, key).map_err(storage_error) {
+            Ok(sealed) => sealed.map(|sealed| self.part.record(&key, &sealed)).transpose(),
             Err(StorageError::Corruption(_)) => Ok(Some(LogRecord { slot, bytes: None })),
             Err(other) => Err(other),
         }
@@ -149,6 +181,10 @@ impl Salvage<'_> {
     }
 
     fn lost(&self) -> StorageError {
-        StorageError::Corruption(format!("{}; which slots it held is unknown", self.words))
+        let Part { group, from, .. } = self.part;
+        let words = &self.words;
+        beyond_repair(format!(
+            "log of {group} from slot {from}: {words}; which slots it held is unknown"
+        ))
     }
 }

@@ -4,11 +4,11 @@
 //! Memory: 32 MiB of memory tables in all, 64 MiB of cached blocks, filters and indexes of at most
 //! 256 open files. Disk beyond the data: 64 MiB of write-ahead log, two small information logs.
 
-use super::{LOG, META, TABLETS, VERSIONS};
+use super::{META, TABLETS, VERSIONS};
 use rocksdb::statistics::StatsLevel;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Error,
-    Options, SliceTransform,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    DEFAULT_COLUMN_FAMILY_NAME, Error, Options, SliceTransform,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -45,21 +45,35 @@ pub fn database(recovery: DBRecoveryMode) -> Options {
     options
 }
 
-/// The four families, on one cache. (RocksDB adds its `default`, which stays empty.)
+/// What all families share.
+pub fn cache() -> Cache {
+    Cache::new_lru_cache(BLOCK_CACHE_BYTES)
+}
+
+/// All families, on one cache. Those of logs, named by `logs`, are not compacted before they were
+/// looked at (`super::heal`).
 ///
 /// # Errors
 /// When this build of RocksDB lacks the comparator with timestamps.
-pub fn families() -> Result<Vec<ColumnFamilyDescriptor>, Error> {
-    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    let log = family(Options::default(), &cache, WRITE_BUFFER_BYTES);
-    let meta = family(Options::default(), &cache, META_BUFFER_BYTES);
-    let tablets = family(Options::default(), &cache, META_BUFFER_BYTES);
-    Ok(vec![
-        ColumnFamilyDescriptor::new(LOG, log),
-        ColumnFamilyDescriptor::new(META, meta),
-        ColumnFamilyDescriptor::new(TABLETS, tablets),
-        ColumnFamilyDescriptor::new(VERSIONS, versions(&cache)?),
-    ])
+pub fn families(cache: &Cache, logs: &[&str]) -> Result<Vec<ColumnFamilyDescriptor>, Error> {
+    let small = || family(Options::default(), cache, META_BUFFER_BYTES);
+    let log = |name: &&str| {
+        let mut options = log(cache);
+        options.set_disable_auto_compactions(true);
+        ColumnFamilyDescriptor::new(*name, options)
+    };
+    let mut families: Vec<_> = logs.iter().map(log).collect();
+    families.extend(
+        [DEFAULT_COLUMN_FAMILY_NAME, META, TABLETS]
+            .map(|name| ColumnFamilyDescriptor::new(name, small())),
+    );
+    families.push(ColumnFamilyDescriptor::new(VERSIONS, versions(cache)?));
+    Ok(families)
+}
+
+/// Options of a family of logs.
+pub fn log(cache: &Cache) -> Options {
+    family(Options::default(), cache, WRITE_BUFFER_BYTES)
 }
 
 /// Versions order by key, then by timestamp, newest first.

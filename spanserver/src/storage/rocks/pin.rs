@@ -6,7 +6,7 @@
 
 use super::keys::{TabletId, bounds, timestamp, versioned};
 use super::tablets::Tablets;
-use super::{Db, VERSIONS, family, finish, read_meta};
+use super::{Db, VERSIONS, beyond_repair, family, finish, read_meta};
 use crate::storage::{MetaRecord, PageInProgress, Pinned, StorageError, VersionPage};
 use proto::keys::prefix_end;
 use proto::{GroupId, Key, Value};
@@ -220,7 +220,7 @@ fn version(
     });
     let Some((key, at, kind)) = parts else {
         let words = format!("a version of {group} with a key of {} bytes", stored.len());
-        return Err(StorageError::Corruption(words));
+        return Err(beyond_repair(words));
     };
     let key = Key::copy_from_slice(key);
     if kind != VALUE {

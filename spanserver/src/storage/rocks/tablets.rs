@@ -11,7 +11,7 @@
 //! ```
 
 use super::keys::{TabletId, bounds, seal, timestamp, unseal, versioned};
-use super::{Db, TABLETS, VERSIONS, family, finish, storage_error};
+use super::{Db, TABLETS, VERSIONS, beyond_repair, family, finish, storage_error};
 use crate::storage::StorageError;
 use proto::keys::prefix_end;
 use proto::{GroupId, Key};
@@ -69,7 +69,7 @@ impl Tablets {
             let record = unseal(key, sealed).and_then(Generations::decode);
             let (Some(group), Some(record)) = (group, record) else {
                 let place = key.escape_ascii();
-                return Err(StorageError::Corruption(format!("tablets of a group: {place}")));
+                return Err(beyond_repair(format!("tablets of a group: {place}")));
             };
             tablets.groups.insert(group, record);
             cursor.next();
@@ -151,7 +151,7 @@ impl Tablets {
         cursor.seek_to_first();
         while let Some((stored, _)) = cursor.item() {
             let tablet = TabletId::of(stored).ok_or_else(|| {
-                StorageError::Corruption(format!("a version with a key of {} bytes", stored.len()))
+                beyond_repair(format!("a version with a key of {} bytes", stored.len()))
             })?;
             if tablet != self.live(tablet.group) && Some(tablet) != self.staged(tablet.group) {
                 garbage.add([tablet]);

@@ -12,7 +12,8 @@ pub(super) const G: GroupId = GroupId(5);
 impl Rocks {
     /// Moves all memory tables to files; `compact`: and the files of versions into one level.
     pub(in crate::storage) fn settle(&self, compact: bool) {
-        for name in [LOG, META, TABLETS, VERSIONS] {
+        self.db.flush_cf(log_family(&self.db)).unwrap();
+        for name in [META, TABLETS, VERSIONS] {
             self.db.flush_cf(family(&self.db, name)).unwrap();
         }
         if compact {
@@ -129,10 +130,10 @@ fn damaged_log_and_meta_values_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Rocks::open(folder.path()).unwrap();
     engine.write(&[entry(8, b"eight"), entry(9, b"nine")], Durability::Buffered).unwrap();
-    let other = engine.db.get_cf(family(&engine.db, LOG), log_key(G, Slot(8))).unwrap().unwrap();
+    let other = engine.db.get_cf(log_family(&engine.db), log_key(G, Slot(8))).unwrap().unwrap();
     // Whole, but in another's place; then too short for a checksum.
     for bad in [&other[..], b"bad"] {
-        engine.db.put_cf(family(&engine.db, LOG), log_key(G, Slot(9)), bad).unwrap();
+        engine.db.put_cf(log_family(&engine.db), log_key(G, Slot(9)), bad).unwrap();
         let log = engine.read_log(G, Slot(0)).unwrap();
         let bytes = |slot: usize| log[slot - 8].bytes.as_deref();
         assert_eq!((bytes(8), bytes(9), log[1].slot), (Some(&b"eight"[..]), None, Slot(9)));
