@@ -14,7 +14,8 @@
 //! group never sees that it slept. When the other side says that a group is awake there, it wakes
 //! up here; when nothing is heard for too long, all do.
 
-use crate::group::{Group, Settings};
+use crate::group::Group;
+use crate::settings::Settings;
 use crate::meta;
 use crate::server::Message;
 use crate::storage::WriteOp;

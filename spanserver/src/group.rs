@@ -2,6 +2,7 @@
 
 use crate::meta;
 use crate::server::{Answer, Message, Output};
+use crate::settings::Settings;
 use crate::snapshot::Arriving;
 use crate::storage::{Durability, Engine, StorageError, WriteOp};
 use bytes::Bytes;
@@ -21,57 +22,6 @@ const DEADLINE_US_MAX: u64 = 20_000_000;
 
 /// How often a leader looks after silent clients, unanswered messages and its log's length.
 const TICK_US: u64 = 100_000;
-
-/// What all groups of a server are told.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// See [`paxos::Config`].
-    pub lease_ms: u64,
-    /// See [`paxos::Config`].
-    pub heartbeat_ms: u64,
-    /// See [`paxos::Config`].
-    pub election_jitter_ms: u64,
-    /// See [`paxos::Config`].
-    pub limits: paxos::Limits,
-    /// See [`txn::server::Config`].
-    pub txn: txn::server::Config,
-    /// Seed of what is random; another one for each start of the process.
-    pub seed: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            lease_ms: 500,
-            heartbeat_ms: 100,
-            election_jitter_ms: 150,
-            limits: paxos::Limits::default(),
-            txn: txn::server::Config::default(),
-            seed: 0,
-        }
-    }
-}
-
-impl Settings {
-    /// Refuses settings that cannot work (L7).
-    ///
-    /// # Errors
-    /// Says which setting, and why.
-    pub fn validate(&self, epsilon_us_worst: u64) -> Result<(), String> {
-        self.paxos(GroupId::ROOT, NodeId(0)).validate(epsilon_us_worst)
-    }
-
-    fn paxos(&self, group: GroupId, node: NodeId) -> paxos::Config {
-        paxos::Config {
-            node,
-            lease_ms: self.lease_ms,
-            heartbeat_ms: self.heartbeat_ms,
-            election_jitter_ms: self.election_jitter_ms,
-            seed: self.seed ^ (u64::from(group.0) << 32) ^ u64::from(node.0),
-            limits: self.limits,
-        }
-    }
-}
 
 /// What one step of a group puts out, before the server sorts it by what waits for the disk.
 #[derive(Debug, Default)]

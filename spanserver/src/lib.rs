@@ -35,11 +35,12 @@ pub mod meta;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod runtime;
 pub mod server;
+mod settings;
 pub mod snapshot;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
 
-pub use group::Settings;
+pub use settings::Settings;
 pub use meta::found;
 pub use server::{Answer, Event, Message, Output, Persist, Server};
 pub use snapshot::Pins;

@@ -2,7 +2,8 @@
 //! the disk.
 
 use crate::beats::{Beats, Outcome};
-use crate::group::{Group, GroupOutput, Settings};
+use crate::group::{Group, GroupOutput};
+use crate::settings::Settings;
 use crate::meta;
 use crate::storage::{Engine, StorageError, WriteOp};
 use bytes::Bytes;
