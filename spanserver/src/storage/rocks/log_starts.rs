@@ -93,17 +93,16 @@ impl LogStarts {
     pub fn note(&mut self, ops: &[WriteOp], batch: &mut WriteBatch) {
         for op in ops {
             match op {
-                WriteOp::PutLog { group, slot, .. } => {
-                    if self.of.get(group).is_none_or(|start| slot < start) {
-                        self.set(*group, Some(*slot), batch);
-                    }
+                WriteOp::PutLog { group, slot, .. }
+                    if self.of.get(group).is_none_or(|start| slot < start) =>
+                {
+                    self.set(*group, Some(*slot), batch);
                 }
-                WriteOp::TruncateLog { group, upto } => {
-                    // Of a log that is removed whole the next entry says where it begins anew.
-                    let next = upto.0.checked_add(1).map(Slot);
-                    if self.of.get(group).is_some_and(|start| start <= upto) {
-                        self.set(*group, next, batch);
-                    }
+                // Of a log that is removed whole the next entry says where it begins anew.
+                WriteOp::TruncateLog { group, upto }
+                    if self.of.get(group).is_some_and(|start| start <= upto) =>
+                {
+                    self.set(*group, upto.0.checked_add(1).map(Slot), batch);
                 }
                 _ => {}
             }
