@@ -226,6 +226,23 @@ fn a_log_that_lies_in_damaged_blocks_as_a_whole_is_found_by_its_start() {
 }
 
 #[test]
+fn damage_of_what_was_truncated_is_found_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder_with_logs(folder.path());
+    let engine = Rocks::open(folder.path()).unwrap();
+    let upto = Slot(ENTRIES - 100);
+    engine.write(&[WriteOp::TruncateLog { group: G, upto }], Durability::Synced).unwrap();
+    drop(engine);
+    flip(&file, 500);
+    // No reader sees it, but compaction would.
+    let engine = Rocks::open(folder.path()).unwrap();
+    assert!(!file.exists());
+    let log = engine.read_log(G, Slot(0)).unwrap();
+    assert_eq!((log.len(), log[0].slot), (100, upto.next()));
+    assert!(log.iter().all(|record| record.bytes.is_some()));
+}
+
+#[test]
 fn starts_are_kept_and_found() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Rocks::open(folder.path()).unwrap();
