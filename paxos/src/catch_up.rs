@@ -72,9 +72,8 @@ impl Replica {
     pub(crate) fn snapshot_if_needed(&mut self, now: Interval, to: NodeId, out: &mut Output) {
         let base = self.acceptor.log.base().slot;
         let witness = self.acceptor.log.configuration().1.is_witness(to);
-        // A witness has no tablet to send; it only leads until somebody else can. And what is applied
-        // before the ballot is open may be older than the leader's own membership.
-        let can = (!self.is_witness() || witness) && self.opened();
+        // A witness has no tablet to send; it only leads until somebody else can.
+        let can = !self.is_witness() || witness;
         let again_after = self.again_after(now);
         let Role::Leader(leading) = &mut self.role else { return };
         let under_way = leading.peers.values_mut().filter_map(|peer| peer.sending()).count();

@@ -255,7 +255,9 @@ impl Message {
             Message::Chunk { ballot, chunk } => {
                 let Base { position, configured_at, configuration } = &chunk.base;
                 let ordered = configured_at.slot <= position.slot && position.ballot <= *ballot;
-                ordered && position.slot <= SLOT_MAX && configuration.is_sound()
+                // A leader that has not applied its own joining yet knows of nobody there.
+                let sound = configuration.members.is_empty() || configuration.is_sound();
+                ordered && position.slot <= SLOT_MAX && sound
             }
             _ => true,
         }
