@@ -15,9 +15,9 @@
 //! up here; when nothing is heard for too long, all do.
 
 use crate::group::Group;
-use crate::settings::Settings;
 use crate::meta;
 use crate::server::Message;
+use crate::settings::Settings;
 use crate::storage::WriteOp;
 use paxos::Asleep;
 use proto::plant::{Plant, planted};

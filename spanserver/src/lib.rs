@@ -40,7 +40,7 @@ pub mod snapshot;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
 
-pub use settings::Settings;
 pub use meta::found;
 pub use server::{Answer, Event, Message, Output, Persist, Server};
+pub use settings::Settings;
 pub use snapshot::Pins;

@@ -3,8 +3,8 @@
 
 use crate::beats::{Beats, Outcome};
 use crate::group::{Group, GroupOutput};
-use crate::settings::Settings;
 use crate::meta;
+use crate::settings::Settings;
 use crate::storage::{Engine, StorageError, WriteOp};
 use bytes::Bytes;
 use paxos::{Base, ChunkWanted, SnapshotId};

@@ -297,27 +297,3 @@ fn other_damage_is_an_error_that_says_what_to_do() {
         assert!(words.contains(place) && words.contains("with an empty folder"), "{words}");
     }
 }
-
-/// Prints what looking at the log costs at opening; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_looking() {
-    for count in [0, 100_000] {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = Rocks::open(folder.path()).unwrap();
-        for first in (1..=count).step_by(1000) {
-            let ops: Vec<WriteOp> = (first..first + 1000).map(put_log).collect();
-            engine.write(&ops, Durability::Buffered).unwrap();
-        }
-        engine.settle(false);
-        drop(engine);
-        for _ in 0..3 {
-            let whole = std::time::Instant::now();
-            let mut db = raw(folder.path());
-            let opened = whole.elapsed();
-            let look = std::time::Instant::now();
-            heal::make_whole(&mut db, &options::log(&options::cache())).unwrap();
-            println!("{count} entries: RocksDB opens in {opened:?}, looking {:?}", look.elapsed());
-        }
-    }
-}
