@@ -47,7 +47,7 @@ pub(crate) enum Role {
 
 /// A replica. See the [crate](crate) for the protocol.
 ///
-/// Invariant ([`check`](Self::check)): `base ≤ applied ≤ chosen ≤ last`.
+/// Invariant, asserted after every change: `base ≤ applied ≤ chosen ≤ last`.
 #[derive(Clone, Debug)]
 pub struct Replica {
     pub(crate) config: Config,

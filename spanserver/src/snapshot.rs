@@ -2,7 +2,7 @@
 //!
 //! A snapshot is read from a view of the engine that is pinned when its first part is asked for:
 //! the tablet, the applied slot, the configuration and the tables are of one moment, and commits go
-//! on meanwhile. A part is a list of [`Piece`]s of about [`PART_BYTES`].
+//! on meanwhile. A part is a list of pieces: versions, and records of the tables.
 
 use crate::meta;
 use crate::server::Event;

@@ -116,7 +116,7 @@ pub struct Rocks {
 
 impl Rocks {
     /// Opens the folder, and creates it when it is not there. What an earlier process had staged
-    /// is forgotten, and a damaged log is made whole ([`heal`]).
+    /// is forgotten, and a damaged log is made whole (`heal`).
     ///
     /// # Errors
     /// [`StorageError::InUse`] when it is open already, in this process or another;
