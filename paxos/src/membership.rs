@@ -101,13 +101,9 @@ impl Replica {
         }
         let Some(change) = &mut leading.change else { return };
         let everyone = change.wanted.everyone();
-        if everyone.iter().copied().eq(configuration.members.keys().copied())
-            && change.wanted.voters == configuration.voters
-        {
-            leading.change = None;
-            return;
-        }
-        if now.after(change.give_up_after) {
+        let done = everyone.iter().eq(configuration.members.keys())
+            && change.wanted.voters == configuration.voters;
+        if done || now.after(change.give_up_after) {
             leading.change = None;
             return;
         }

@@ -50,8 +50,8 @@ impl Replica {
         }
     }
 
-    /// At the leader: this member's server (or the own one, with its disk) has taken a beat sent after `sent`, while the group was
-    /// asleep on both sides (L2).
+    /// At the leader: this member's server (or the own one, with its disk) has taken a beat sent
+    /// after `sent`, while the group was asleep on both sides (L2).
     pub fn vouched(&mut self, member: NodeId, sent: Timestamp) {
         if let Role::Leader(leading) = &mut self.role {
             leading.lease.count(member, sent);
