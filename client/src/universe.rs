@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use truetime::providers::Local;
-use truetime::{Clock, Timestamp};
+use truetime::{Timestamp, TrueTime};
 use txn::client::{Client, ClientConfig, HashPlacement};
 
 /// Data groups of a new universe, besides the root group.
@@ -98,7 +98,7 @@ pub struct Universe {
     client: Client,
     database: Arc<Database>,
     description: Description,
-    clock: Arc<dyn Clock>,
+    clock: TrueTime,
     _folder: Folder,
 }
 
@@ -138,7 +138,7 @@ impl Universe {
             }
             folder.describe(&description)?;
         }
-        let clock: Arc<dyn Clock> = Arc::new(Local::default());
+        let clock = TrueTime::new(Local::default());
         let nodes = start_nodes(&description, engines, &clock)?;
         let client = make_client(&description, &nodes, &clock);
         let database = Database::open(client.clone()).await.map_err(OpenError::NotServing)?;
@@ -192,7 +192,7 @@ impl Universe {
 
     /// `now().latest` of the universe's clock, where it has a bound.
     pub fn now(&self) -> Option<Timestamp> {
-        self.clock.now().ok().map(|reading| reading.interval.latest())
+        self.clock.now().ok().map(|now| now.latest())
     }
 
     /// Stops the servers and waits for their threads. Transactions under way end with errors.
@@ -219,7 +219,7 @@ fn open_engines(folders: Vec<PathBuf>) -> Result<Vec<Rocks>, OpenError> {
 fn start_nodes(
     description: &Description,
     engines: Vec<Rocks>,
-    clock: &Arc<dyn Clock>,
+    clock: &TrueTime,
 ) -> Result<Vec<Arc<Node>>, OpenError> {
     let voters: Vec<NodeId> = (1..=description.replicas).map(NodeId).collect();
     let mut settings = Settings { seed: rand::random(), ..Settings::default() };
@@ -242,7 +242,7 @@ fn start_nodes(
     Ok(nodes)
 }
 
-fn make_client(description: &Description, nodes: &[Arc<Node>], clock: &Arc<dyn Clock>) -> Client {
+fn make_client(description: &Description, nodes: &[Arc<Node>], clock: &TrueTime) -> Client {
     let placement = HashPlacement {
         groups: description.groups,
         root_prefix: Key::from_static(&sql::keys::CATALOG_PREFIX),

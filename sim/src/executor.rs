@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use truetime::providers::Simulated;
-use truetime::{Clock, Interval};
+use truetime::{Interval, TrueTime};
 use txn::client::{ClientClock, Transport};
 
 /// Where an answer goes.
@@ -35,12 +34,12 @@ pub struct Wishes {
 pub struct ClientPort {
     wishes: Arc<Mutex<Wishes>>,
     nodes: Vec<NodeId>,
-    clock: Simulated,
+    clock: TrueTime,
 }
 
 impl ClientPort {
     /// A port with its own clock.
-    pub fn new(wishes: Arc<Mutex<Wishes>>, nodes: Vec<NodeId>, clock: Simulated) -> ClientPort {
+    pub fn new(wishes: Arc<Mutex<Wishes>>, nodes: Vec<NodeId>, clock: TrueTime) -> ClientPort {
         ClientPort { wishes, nodes, clock }
     }
 
@@ -77,10 +76,7 @@ impl Transport for ClientPort {
 
 impl ClientClock for ClientPort {
     fn now(&self) -> Result<Interval, Error> {
-        match self.clock.now() {
-            Ok(reading) => Ok(reading.interval),
-            Err(error) => Err(Error::ClockUnavailable { reason: error.reason }),
-        }
+        self.clock.now().map_err(|error| Error::ClockUnavailable { reason: error.to_string() })
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

@@ -21,7 +21,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use spanserver::storage::{Durability, Engine};
 use std::collections::BTreeSet;
-use truetime::providers::{Drift, Simulated};
+use truetime::providers::Drift;
 
 /// What comes again and again.
 #[derive(Clone, Copy, Debug)]
@@ -218,11 +218,10 @@ impl World {
 
     fn step_clock(&mut self, node: NodeId) {
         self.faults.count(Fault::ClockStep);
-        let epsilon_ns = self.options.epsilon_us * 1_000;
-        let bound = epsilon_ns as i64;
+        let bound = (self.options.epsilon_us * 1_000) as i64;
         let offset_ns = self.faults.rng.random_range(-bound..=bound);
         let drift = Drift::Constant { offset_ns };
-        self.node(node).clock = Simulated::new(self.absolute(), drift, epsilon_ns);
+        self.node(node).skew.set(|skew| skew.drift = drift);
         self.note(|| format!("{node} has its clock set to {offset_ns} ns off"));
     }
 

@@ -7,6 +7,7 @@ use spanserver::storage::{Durability, Engine, Memory, WriteOp};
 use spanserver::{Event, Message, Pins, Server};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use truetime::TrueTime;
 use truetime::providers::Simulated;
 use txn::server::{ReadJob, RequestId};
 
@@ -97,7 +98,10 @@ pub(crate) struct Trap {
 /// See the [module](self).
 pub(crate) struct SimNode {
     pub engine: Arc<Memory>,
-    pub clock: Simulated,
+    /// What is wrong with its clock.
+    pub skew: Simulated,
+    /// Its clock, as its process reads it.
+    pub clock: TrueTime,
     /// `None`: down.
     pub server: Option<Server>,
     pub pins: Pins,
@@ -115,10 +119,11 @@ pub(crate) struct SimNode {
 }
 
 impl SimNode {
-    pub fn new(engine: Arc<Memory>, clock: Simulated) -> SimNode {
+    pub fn new(engine: Arc<Memory>, skew: Simulated) -> SimNode {
         SimNode {
             engine,
-            clock,
+            clock: TrueTime::new(skew.clone()),
+            skew,
             server: None,
             pins: Pins::default(),
             life: 0,
@@ -142,6 +147,7 @@ impl SimNode {
     /// The process is gone, and with it what it had in memory.
     pub fn stop(&mut self) {
         self.server = None;
+        self.clock = TrueTime::new(self.skew.clone());
         self.pins = Pins::default();
         self.life += 1;
         self.writing.clear();

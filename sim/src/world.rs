@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use truetime::providers::{Drift, Simulated};
-use truetime::{Clock, Interval, Timestamp};
+use truetime::{Interval, Timestamp, TrueTime};
 use txn::server::{ReadJob, RequestId};
 
 /// When simulated time begins: late enough that clocks can be behind.
@@ -130,7 +130,7 @@ impl World {
         let epsilon_ns = self.options.epsilon_us * 1_000;
         let drift = Drift::honest(&mut self.clocks, epsilon_ns);
         let clock = Simulated::new(self.absolute_ns.clone(), drift, epsilon_ns);
-        ClientPort::new(self.wishes.clone(), self.node_ids(), clock)
+        ClientPort::new(self.wishes.clone(), self.node_ids(), TrueTime::new(clock))
     }
 
     /// Adds a client's task.
@@ -329,9 +329,9 @@ impl World {
     }
 
     pub(crate) fn read_clock(&self, node: NodeId) -> Result<Interval, Violation> {
-        let reading = self.nodes[&node].clock.now().expect("simulated clocks have a bound");
-        truetime_contains::check(self.now_ns(), reading.interval)?;
-        Ok(reading.interval)
+        let now = self.nodes[&node].clock.now().expect("simulated clocks have a bound");
+        truetime_contains::check(self.now_ns(), now)?;
+        Ok(now)
     }
 
     /// Steps a server, looks at it, and carries out what it asks for.

@@ -9,7 +9,7 @@ use spanserver::storage::Rocks;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use truetime::Clock;
+use truetime::TrueTime;
 use truetime::providers::Local;
 use txn::client::{Client, ClientConfig, HashPlacement, TimestampBound};
 
@@ -31,7 +31,7 @@ fn number(value: &Value) -> u64 {
 /// Servers in folders of their own, and a client.
 fn start(dir: &Path, servers: u32, life: u64) -> (Vec<Arc<Node>>, Client) {
     let voters: Vec<NodeId> = (1..=servers).map(NodeId).collect();
-    let clock: Arc<dyn Clock> = Arc::new(Local::default());
+    let clock = TrueTime::new(Local::default());
     let mut nodes = Vec::new();
     for node in &voters {
         let engine = Rocks::open(&dir.join(node.to_string())).expect("the folder opens");

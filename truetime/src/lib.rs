@@ -35,7 +35,9 @@ mod clock;
 mod interval;
 pub mod providers;
 mod timestamp;
+mod truetime;
 
-pub use clock::{Clock, ClockError, Reading, Status};
+pub use clock::{Clock, ClockError, MasterSeen, Reading, Sources, Status, Verdict};
 pub use interval::Interval;
 pub use timestamp::Timestamp;
+pub use truetime::TrueTime;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use truetime::{Clock, Interval};
+use truetime::{ClockError, Interval, TrueTime};
 use txn::client::{ClientClock, Transport};
 
 /// Requests to the nodes of this process.
@@ -49,25 +49,27 @@ impl Transport for InProcess {
 
 /// A client's clock under tokio.
 pub struct TokioClock {
-    clock: Arc<dyn Clock>,
+    clock: TrueTime,
 }
 
 impl TokioClock {
-    /// A client clock over a provider; the same one as the servers of the process use (T6).
-    pub fn new(clock: Arc<dyn Clock>) -> TokioClock {
+    /// A client's clock; that of a server of the process, or one of its own (T6).
+    pub fn new(clock: TrueTime) -> TokioClock {
         TokioClock { clock }
     }
 }
 
 impl ClientClock for TokioClock {
     fn now(&self) -> Result<Interval, Error> {
-        match self.clock.now() {
-            Ok(reading) => Ok(reading.interval),
-            Err(error) => Err(Error::ClockUnavailable { reason: error.reason }),
-        }
+        self.clock.now().map_err(|error| unavailable(&error))
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(duration).boxed()
     }
+}
+
+/// What a request is told where there is no bound (T5).
+pub(super) fn unavailable(error: &ClockError) -> Error {
+    Error::ClockUnavailable { reason: error.to_string() }
 }

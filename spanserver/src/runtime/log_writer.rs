@@ -65,8 +65,8 @@ fn run(shared: &Shared, engine: &dyn Engine, retention: Duration, jobs: &Receive
 /// R5: history below the horizon may go. Servers refuse reads below the retention already, so
 /// nothing that could still be asked for is collected.
 fn collect(shared: &Shared, engine: &dyn Engine, retention: Duration) {
-    if let Ok(reading) = shared.clock.now() {
-        let horizon = reading.interval.earliest().minus(retention + COLLECT_EVERY);
+    if let Ok(now) = shared.clock.now() {
+        let horizon = now.earliest().minus(retention + COLLECT_EVERY);
         if let Err(error) = engine.keep_history_from(horizon) {
             fatal("collecting old versions", &error);
         }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use truetime::Clock;
+use truetime::TrueTime;
 use txn::server::RequestId;
 
 /// What a node is told when it is started.
@@ -28,7 +28,7 @@ pub struct NodeConfig {
     /// Where it keeps things.
     pub engine: Arc<dyn Engine>,
     /// Its clock.
-    pub clock: Arc<dyn Clock>,
+    pub clock: TrueTime,
     /// Threads that step groups.
     pub shards: usize,
     /// Threads that run longer reads.
@@ -53,7 +53,7 @@ pub struct NodeStats {
 /// What the threads of a node share.
 pub(super) struct Shared {
     pub node: NodeId,
-    pub clock: Arc<dyn Clock>,
+    pub clock: TrueTime,
     pub inboxes: Vec<Sender<ShardEvent>>,
     pub in_flight: AtomicUsize,
     next_request: AtomicU64,
@@ -154,6 +154,11 @@ impl Node {
 
     pub(super) fn request(&self, request: Request, responder: Responder) {
         self.shared.request(request, responder);
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &TrueTime {
+        &self.shared.clock
     }
 
     /// Counters; zero once stopped.

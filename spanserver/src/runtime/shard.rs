@@ -1,5 +1,6 @@
 //! A thread that steps a set of groups.
 
+use super::in_process::unavailable;
 use super::node::Shared;
 use super::{Responder, fatal, log_writer, reader, spawn};
 use crate::server::{Answer, Output};
@@ -13,13 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use truetime::{Interval, Timestamp};
+use truetime::{ClockError, Interval, Timestamp};
 use txn::server::RequestId;
 
 /// Events taken into one step.
 const BATCH_MAX: usize = 512;
 /// Longest sleep, so that a stopped clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// How often a clock without a bound is asked again (T5).
+const CLOCK_RETRY: Duration = Duration::from_millis(5);
 /// Reads of at most this many keys run here: a hand-over to a reader costs more than they do.
 const INLINE_KEYS_MAX: usize = 16;
 
@@ -47,7 +50,8 @@ pub(super) struct Shard {
     /// Views that snapshots are read from.
     pins: Pins,
     wake_after: Timestamp,
-    /// What waits for the clock to have a bound again (T5), in order.
+    /// What the disk and the readers said while the clock had no bound (T5), in order. Bounded by
+    /// what this shard has asked them for.
     deferred: Vec<Event>,
 }
 
@@ -85,7 +89,7 @@ impl Shard {
                 if done.is_empty() {
                     break;
                 }
-                let Some(now) = self.now() else {
+                let Ok(now) = self.now() else {
                     self.deferred = done;
                     break;
                 };
@@ -109,39 +113,42 @@ impl Shard {
 
     fn sleep(&self) -> Duration {
         match self.shared.clock.now() {
-            Ok(reading) if reading.interval.after(self.wake_after) => Duration::ZERO,
-            Ok(reading) => self.wake_after.next().since(reading.interval.earliest()).min(SLEEP_MAX),
-            Err(_) => Duration::from_millis(1),
+            Ok(now) if now.after(self.wake_after) => Duration::ZERO,
+            Ok(now) => self.wake_after.next().since(now.earliest()).min(SLEEP_MAX),
+            Err(_) => CLOCK_RETRY,
         }
     }
 
-    fn now(&self) -> Option<Interval> {
-        self.shared.clock.now().ok().map(|reading| reading.interval)
+    fn now(&self) -> Result<Interval, ClockError> {
+        self.shared.clock.now()
     }
 
-    /// Reads the clock once for the whole batch (a decision uses one reading). Without a bound
-    /// (T5) clients are refused and everything else waits.
+    /// Reads the clock once for the whole batch (a decision uses one reading).
+    ///
+    /// Without a bound nothing is decided (T5): clients are refused, what peers say is as good as
+    /// lost on the way, and what the disk and the readers say waits. The server is then like one
+    /// that is paused: its lease runs out without it, and others lead. When the bound is back it
+    /// goes on, and finds out.
     fn admit(&mut self, events: Vec<ShardEvent>) -> Option<(Interval, Vec<Event>)> {
         let now = self.now();
         let mut admitted = std::mem::take(&mut self.deferred);
         for event in events {
             match event {
+                ShardEvent::Core(Event::Message { .. }) if now.is_err() => {}
                 ShardEvent::Core(event) => admitted.push(event),
                 ShardEvent::Request { id, request, responder } => {
                     self.responders.insert(id, responder);
-                    if now.is_some() {
-                        admitted.push(Event::Request { id, request });
-                    } else {
-                        let reason = "the node's clock has no bound".to_string();
-                        self.answer(id, Err(Error::ClockUnavailable { reason }));
+                    match &now {
+                        Ok(_) => admitted.push(Event::Request { id, request }),
+                        Err(error) => self.answer(id, Err(unavailable(error))),
                     }
                 }
                 ShardEvent::Stop => {}
             }
         }
         match now {
-            Some(now) => Some((now, admitted)),
-            None => {
+            Ok(now) => Some((now, admitted)),
+            Err(_) => {
                 self.deferred = admitted;
                 None
             }
@@ -190,12 +197,9 @@ impl Shard {
     fn reply(&mut self, answers: Vec<Answer>) {
         let now = self.now();
         for answer in answers {
-            let (id, result) = match now {
-                Some(now) => answer.leave(now),
-                None => {
-                    let reason = "the node's clock has no bound".to_string();
-                    (answer.id, Err(Error::ClockUnavailable { reason }))
-                }
+            let (id, result) = match &now {
+                Ok(now) => answer.leave(*now),
+                Err(error) => (answer.id, Err(unavailable(error))),
             };
             self.answer(id, result);
         }

@@ -1,7 +1,13 @@
-//! The bodies of [`Clock`](crate::Clock).
+//! The bodies of [`Clock`](crate::Clock). The only place that may read a clock of the operating
+//! system, or wait for one (T1).
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod guard;
+mod host;
 mod local;
 mod simulated;
 
+pub use guard::Guard;
+pub use host::{HostTime, rest};
 pub use local::Local;
-pub use simulated::{Drift, Simulated};
+pub use simulated::{Absolute, Drift, Simulated, Skew};
