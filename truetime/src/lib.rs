@@ -31,12 +31,14 @@
 //! and self-eviction (T3–T5) are not built yet: `Local` is valid on one host only.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod bound;
 mod clock;
 mod interval;
 pub mod providers;
 mod timestamp;
 mod truetime;
 
+pub use bound::{Bound, Known, Synchronization};
 pub use clock::{Clock, ClockError, MasterSeen, Reading, Sources, Status, Verdict};
 pub use interval::Interval;
 pub use timestamp::Timestamp;

@@ -6,8 +6,10 @@ mod guard;
 mod host;
 mod local;
 mod simulated;
+mod steered;
 
 pub use guard::Guard;
-pub use host::{HostTime, rest};
+pub use host::{HostTime, boot_ns, real_ns, rest};
 pub use local::Local;
 pub use simulated::{Absolute, Drift, Simulated, Skew};
+pub use steered::{Oscillator, Steered};
