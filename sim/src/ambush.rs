@@ -91,7 +91,7 @@ impl World {
         }
         side.push(node);
         let (_, long) = self.options.latency_us;
-        let window_us = 4 * long + 2 * self.options.sync_us;
+        let window_us = 4 * long + 2 * self.options.sync_us.1;
         let for_ns = self.leases_ns(1.5, 6.0);
         let at_once = if self.plots_members() { 0.9 } else { 0.6 };
         if self.faults.rng.random_bool(at_once) {

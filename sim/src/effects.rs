@@ -8,15 +8,19 @@ use crate::tally::Fault;
 use crate::world::World;
 use paxos::{ChunkWanted, Message as Paxos, Position, SnapshotId};
 use proto::request::{Reply, ReplyBody};
-use proto::{GroupId, NodeId, Seat};
+use proto::{Error, GroupId, NodeId, Seat};
 use rand::Rng;
 use spanserver::storage::{Durability, Engine, WriteOp};
-use spanserver::{Answer, Message, Output, Persist};
+use spanserver::{Answer, Event, Message, Output, Persist};
 use std::collections::VecDeque;
-use txn::server::ReadJob;
+use truetime::ClockError;
+use txn::server::{ReadJob, RequestId};
 
 /// Longest sync of a slow disk.
 const SLOW_SYNC_NS: u64 = 300_000_000;
+
+/// How often a clock without a bound is asked again.
+const CLOCK_RETRY_NS: u64 = 5_000_000;
 
 /// One thing a step asks for.
 pub(crate) enum Effect {
@@ -43,6 +47,11 @@ pub(crate) fn in_order(out: Output) -> VecDeque<Effect> {
     effects.extend(read.into_iter().map(|(group, job)| Effect::Read(group, job)));
     effects.extend(reply.into_iter().map(Effect::Reply));
     effects
+}
+
+/// What a client hears from a node whose clock has no bound (X11).
+fn unavailable(error: &ClockError) -> Error {
+    Error::ClockUnavailable { reason: error.to_string() }
 }
 
 impl World {
@@ -76,7 +85,7 @@ impl World {
         let life = self.node(node).life;
         match effect {
             Effect::Apply(ops) => {
-                visibility::check(now_ns, node, &ops)?;
+                self.judge(visibility::check(now_ns, node, &ops))?;
                 self.node(node).engine.write(&ops, Durability::Buffered).expect("memory writes");
                 self.compare_contents(node, 8)
             }
@@ -121,25 +130,47 @@ impl World {
 
     fn sync_ns(&mut self, node: NodeId) -> u64 {
         let slow = self.node(node).slow_until_ns > self.now_ns();
-        let longest = if slow { SLOW_SYNC_NS } else { self.options.sync_us * 1_000 };
-        self.disk.random_range(50_000..=longest)
+        let (shortest_us, longest_us) = self.options.sync_us;
+        let longest = if slow { SLOW_SYNC_NS } else { longest_us * 1_000 };
+        self.disk.random_range(shortest_us * 1_000..=longest)
     }
 
     fn reply(&mut self, node: NodeId, answer: Answer) -> Result<(), Violation> {
         // L6: the clock is read as the answer leaves, not when it was made.
-        let now = self.read_clock(node)?;
         let lease_end = answer.lease_end;
-        let (id, answer) = answer.leave(now);
+        let (id, answer) = match self.read_clock(node)? {
+            Ok(now) => answer.leave(now),
+            Err(error) => (answer.id, Err(unavailable(&error))),
+        };
         if let (Some(lease_end), Ok(_)) = (lease_end, &answer) {
-            lease_disjoint::leaves(self.now_ns(), node, lease_end)?;
+            self.judge(lease_disjoint::leaves(self.now_ns(), node, lease_end))?;
         }
         if let Ok(Reply { body: ReplyBody::Committed(given), .. }) = &answer {
-            receipt::check(given)?;
+            self.judge(receipt::check(given))?;
         }
+        self.answer(id, answer);
+        Ok(())
+    }
+
+    /// An answer sets out for its client.
+    fn answer(&mut self, id: RequestId, answer: Result<Reply, Error>) {
         for delay in self.network.carry(&self.options, None) {
             self.schedule(delay, Action::Reply { id, answer: answer.clone() });
         }
-        Ok(())
+    }
+
+    /// A node whose clock has no bound decides nothing, as its shards in production (T5): clients
+    /// are refused, what peers say is as good as lost on the way, and what the disk and the readers
+    /// say waits. The clock is asked again soon.
+    pub(crate) fn refuse(&mut self, node: NodeId, events: Vec<Event>, error: &ClockError) {
+        for event in events {
+            match event {
+                Event::Message { .. } => {}
+                Event::Request { id, .. } => self.answer(id, Err(unavailable(error))),
+                other => self.node(node).deferred.push(other),
+            }
+        }
+        self.wake_in(node, CLOCK_RETRY_NS);
     }
 
     /// P1: what leaves the process is remembered, to be asked about after a restart.

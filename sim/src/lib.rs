@@ -30,6 +30,7 @@
 mod ambush;
 pub mod checkers;
 pub mod clients;
+pub mod controls;
 mod effects;
 pub mod executor;
 pub mod faults;
@@ -44,5 +45,6 @@ pub mod scenario;
 mod state;
 pub mod tally;
 pub mod trace;
+pub mod verdicts;
 mod watch;
 pub mod world;

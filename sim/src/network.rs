@@ -49,11 +49,15 @@ impl Network {
             self.lost += 1;
             return Vec::new();
         }
-        let mut copies = vec![self.delay_ns(options)];
+        let latency_us = match link {
+            Some(_) => options.latency_us,
+            None => options.client_latency_us,
+        };
+        let mut copies = vec![self.delay_ns(latency_us, options.straggler)];
         if !self.healed && self.rng.random_bool(options.duplication) {
             self.duplicated += 1;
             let echo_ns = self.rng.random_range(0..=options.echo_us * 1_000);
-            copies.push(self.delay_ns(options) + echo_ns);
+            copies.push(self.delay_ns(latency_us, options.straggler) + echo_ns);
         }
         copies
     }
@@ -63,10 +67,9 @@ impl Network {
         self.cut.contains_key(&(from, to)) || (across && !self.side.is_empty())
     }
 
-    fn delay_ns(&mut self, options: &Options) -> u64 {
-        let (short, long) = options.latency_us;
+    fn delay_ns(&mut self, (short, long): (u64, u64), straggler: f64) -> u64 {
         let us = self.rng.random_range(short..=long);
-        let straggles = self.rng.random_bool(options.straggler);
+        let straggles = self.rng.random_bool(straggler);
         us * 1_000 * if straggles { self.rng.random_range(2..=20) } else { 1 }
             + self.rng.random_range(0..1_000)
     }

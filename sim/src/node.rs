@@ -113,6 +113,8 @@ pub(crate) struct SimNode {
     /// Until then syncs are slow.
     pub slow_until_ns: u64,
     pub wake_ns: u64,
+    /// What the disk and the readers said while the clock had no bound (T5), in order.
+    pub deferred: Vec<Event>,
     /// The process is paused: what came meanwhile.
     pub stalled: Option<Vec<Action>>,
     pub trap: Option<Trap>,
@@ -131,6 +133,7 @@ impl SimNode {
             disk_free_ns: 0,
             slow_until_ns: 0,
             wake_ns: u64::MAX,
+            deferred: Vec::new(),
             stalled: None,
             trap: None,
         }
@@ -153,6 +156,7 @@ impl SimNode {
         self.writing.clear();
         self.disk_free_ns = 0;
         self.wake_ns = u64::MAX;
+        self.deferred.clear();
         self.stalled = None;
         self.trap = None;
     }

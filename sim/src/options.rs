@@ -37,8 +37,10 @@ pub struct Options {
     pub lease_ms: u64,
     /// Bounds of the replicas: small ones make windows, probes and snapshots common.
     pub limits: Limits,
-    /// Shortest and typical longest time of a message on its way.
+    /// Shortest and typical longest time of a message on its way between servers.
     pub latency_us: (u64, u64),
+    /// The same between clients and servers.
+    pub client_latency_us: (u64, u64),
     /// Probability that a message takes up to twenty times as long, and so is overtaken.
     pub straggler: f64,
     /// Probability that a message is lost.
@@ -47,8 +49,8 @@ pub struct Options {
     pub duplication: f64,
     /// How much later the second copy may come.
     pub echo_us: u64,
-    /// Longest time of a disk sync.
-    pub sync_us: u64,
+    /// Shortest and longest time of a disk sync.
+    pub sync_us: (u64, u64),
     /// Crashes of a random node, or of several.
     pub crash_every_us: u64,
     /// Whether some crashes take all nodes at once, or all but one (a power cut).
@@ -118,7 +120,7 @@ impl Options {
 
     fn bank(rng: &mut SmallRng) -> Options {
         let fast = pick(rng, &[50, 200, 1_000]);
-        Options {
+        let mut options = Options {
             scenario: Scenario::Bank,
             nodes: 3,
             founders: 3,
@@ -130,7 +132,8 @@ impl Options {
             loss: pick(rng, &[0.0, 0.005, 0.05]),
             duplication: pick(rng, &[0.0, 0.01, 0.1]),
             echo_us: 0,
-            sync_us: pick(rng, &[100, 2_000, 20_000]),
+            client_latency_us: (0, 0),
+            sync_us: (50, pick(rng, &[100, 2_000, 20_000])),
             crash_every_us: pick(rng, &[0, 800_000, 2_000_000]),
             power_cuts: rng.random_bool(0.5),
             cut_every_us: pick(rng, &[0, 1_000_000, 3_000_000]),
@@ -155,6 +158,52 @@ impl Options {
             audits: 2,
             think_us: 0,
             safety_us: 8_000_000,
+        };
+        options.client_latency_us = options.latency_us;
+        options
+    }
+
+    /// A world in which nothing goes wrong, and what takes time takes always the same: three
+    /// servers, one group. Where experiments begin.
+    pub fn quiet() -> Options {
+        Options {
+            scenario: Scenario::Bank,
+            nodes: 3,
+            founders: 3,
+            groups: 1,
+            epsilon_us: 0,
+            lease_ms: 1_000,
+            limits: Limits::default(),
+            latency_us: (200, 200),
+            client_latency_us: (200, 200),
+            straggler: 0.0,
+            loss: 0.0,
+            duplication: 0.0,
+            echo_us: 0,
+            sync_us: (100, 100),
+            crash_every_us: 0,
+            power_cuts: false,
+            cut_every_us: 0,
+            outage_us: 1_000_000,
+            pause_every_us: 0,
+            slow_disk_every_us: 0,
+            clock_step_every_us: 0,
+            rot: 0.0,
+            ambush: 0.0,
+            plot: false,
+            transfer_every_us: 0,
+            change_every_us: 0,
+            damage: 0.0,
+            eager: false,
+            lasting: Lasting::Nothing,
+            txn_timeout_ms: 10_000,
+            forgetful: 0.0,
+            clients: 0,
+            operations: 0,
+            audits: 0,
+            think_us: 0,
+            accounts: 0,
+            safety_us: 0,
         }
     }
 
@@ -273,7 +322,7 @@ impl fmt::Display for Options {
             self.loss,
             self.duplication,
             self.echo_us,
-            self.sync_us,
+            self.sync_us.1,
             self.limits.message_slots,
             self.limits.log_slots,
         )?;

@@ -61,7 +61,15 @@ impl Summary {
 /// # Errors
 /// The first promise that was broken.
 pub fn one(scenario: Scenario, seed: u64, trace: bool) -> Result<Report, Violation> {
-    match panic::catch_unwind(AssertUnwindSafe(|| scenario::run(scenario, seed, trace))) {
+    guarded(|| scenario::run(scenario, seed, trace))
+}
+
+/// Does something with a world; a failed assertion of the protocol is a violation like any other.
+///
+/// # Errors
+/// What `work` says, or the assertion.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(payload) => {
             let text = payload.downcast_ref::<String>().cloned();

@@ -102,7 +102,8 @@ impl World {
                 continue;
             }
             let digest = digest(view.as_ref(), group);
-            self.watch.agreement.contents(node, group, slot, digest)?;
+            let alike = self.watch.agreement.contents(node, group, slot, digest);
+            self.judge(alike)?;
         }
         Ok(())
     }

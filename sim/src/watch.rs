@@ -4,6 +4,7 @@ use crate::checkers::agreement::Agreement;
 use crate::checkers::durability::Durability;
 use crate::checkers::lease_disjoint::{Lease, Leases};
 use crate::history::Violation;
+use crate::verdicts::Verdicts;
 use paxos::Position;
 use proto::{Ballot, GroupId, NodeId, Slot};
 use spanserver::Server;
@@ -24,6 +25,7 @@ pub(crate) enum Sighting {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    pub verdicts: Verdicts,
     leases: Leases,
     pub agreement: Agreement,
     pub durability: Durability,
@@ -54,8 +56,9 @@ impl Watch {
             self.leases.gone(id, node, leading);
             let who = (node, id, replica.seat());
             let (first, last, chosen, applied) = replica.positions();
-            self.compare(node, id, replica)?;
-            self.durability.applied(who, replica.promised(), applied)?;
+            self.compare(absolute_ns, node, id, replica)?;
+            let kept = self.durability.applied(who, replica.promised(), applied);
+            self.verdicts.take(absolute_ns, kept)?;
             if !replica.is_in_repair() {
                 self.durability.replaced(who, replica.last());
             }
@@ -66,7 +69,8 @@ impl Watch {
                 self.leader_changes += u64::from(changed);
                 let has = |slot| replica.ballot_at(slot);
                 let log = (first.prev(), last);
-                self.durability.elected((id, ballot), log, has, &self.agreement)?;
+                let complete = self.durability.elected((id, ballot), log, has, &self.agreement);
+                self.verdicts.take(absolute_ns, complete)?;
                 sightings.push(Sighting::Elected(node, id));
                 self.chosen.insert(id, (ballot, chosen));
             }
@@ -76,7 +80,9 @@ impl Watch {
             }
             if let (Some(start), Some(end)) = (replica.lease_start(), replica.lease_end()) {
                 let s_max = group.manager().s_max();
-                self.leases.check(absolute_ns, now, id, Lease { ballot, start, end, s_max })?;
+                let lease = Lease { ballot, start, end, s_max };
+                let disjoint = self.leases.check(absolute_ns, now, id, lease);
+                self.verdicts.take(absolute_ns, disjoint)?;
             }
             let at = replica.configuration().0;
             let before = self.configured.insert((node, id), at);
@@ -89,6 +95,7 @@ impl Watch {
 
     fn compare(
         &mut self,
+        absolute_ns: u64,
         node: NodeId,
         group: GroupId,
         replica: &paxos::Replica,
@@ -98,7 +105,8 @@ impl Watch {
         let mut slot = compared.next().max(first);
         while slot <= applied {
             if let Some(entry) = replica.entry(slot) {
-                self.agreement.check(node, group, slot, entry)?;
+                let agreed = self.agreement.check(node, group, slot, entry);
+                self.verdicts.take(absolute_ns, agreed)?;
             }
             slot = slot.next();
         }
@@ -107,13 +115,19 @@ impl Watch {
     }
 
     /// A server has started from its disk.
-    pub fn restarted(&mut self, node: NodeId, server: &Server) -> Result<(), Violation> {
+    pub fn restarted(
+        &mut self,
+        absolute_ns: u64,
+        node: NodeId,
+        server: &Server,
+    ) -> Result<(), Violation> {
         for (id, group) in server.groups() {
             self.compared.remove(&(node, id));
             let replica = group.replica();
             let last = Some(replica.last()).filter(|_| !replica.is_in_repair());
             let who = (node, id, replica.seat());
-            self.durability.restarted(who, replica.promised(), last)?;
+            let kept = self.durability.restarted(who, replica.promised(), last);
+            self.verdicts.take(absolute_ns, kept)?;
         }
         Ok(())
     }

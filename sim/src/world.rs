@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use truetime::providers::{Drift, Simulated};
-use truetime::{Interval, Timestamp, TrueTime};
+use truetime::{ClockError, Interval, Timestamp, TrueTime};
 use txn::server::{ReadJob, RequestId};
 
 /// When simulated time begins: late enough that clocks can be behind.
@@ -42,7 +42,7 @@ pub struct World {
     pub(crate) options: Options,
     settings: Settings,
     pub(crate) groups: Vec<GroupId>,
-    nodes: BTreeMap<NodeId, SimNode>,
+    pub(crate) nodes: BTreeMap<NodeId, SimNode>,
     pub(crate) network: Network,
     pub(crate) disk: SmallRng,
     pub(crate) faults: Faults,
@@ -55,6 +55,8 @@ pub struct World {
     next_request: u64,
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
+    /// After so many events the run is taken for one that goes round in circles.
+    pub(crate) events_max: u64,
     trace_hash: u64,
     trace: bool,
 }
@@ -111,6 +113,7 @@ impl World {
             next_request: 1,
             watch: Watch::default(),
             tally: Tally::default(),
+            events_max: EVENTS_MAX,
             trace_hash: 0xcbf2_9ce4_8422_2325,
             trace,
         };
@@ -130,7 +133,11 @@ impl World {
         let epsilon_ns = self.options.epsilon_us * 1_000;
         let drift = Drift::honest(&mut self.clocks, epsilon_ns);
         let clock = Simulated::new(self.absolute_ns.clone(), drift, epsilon_ns);
-        ClientPort::new(self.wishes.clone(), self.node_ids(), TrueTime::new(clock))
+        self.open_port(self.node_ids(), TrueTime::new(clock))
+    }
+
+    pub(crate) fn open_port(&mut self, nodes: Vec<NodeId>, clock: TrueTime) -> ClientPort {
+        ClientPort::new(self.wishes.clone(), nodes, clock)
     }
 
     /// Adds a client's task.
@@ -141,29 +148,55 @@ impl World {
     /// Runs until all tasks have ended or `for_us` of simulated time has passed; whether they have.
     ///
     /// # Errors
-    /// The first violation a checker sees.
+    /// The first violation a checker sees, unless they are collected.
     pub fn run(&mut self, for_us: u64) -> Result<bool, Violation> {
         let until = self.now_ns() + for_us * 1_000;
         loop {
-            self.executor.run_ready();
-            self.grant_wishes();
+            self.poll_tasks();
             if self.executor.unfinished() == 0 {
                 return Ok(true);
             }
-            let Some(((at, _), _)) = self.queue.first_key_value() else { return Ok(false) };
-            if *at > until {
-                self.absolute_ns.store(until, Ordering::Relaxed);
+            if !self.next(until)? {
                 return Ok(false);
             }
-            let Some(((at, _), action)) = self.queue.pop_first() else { return Ok(false) };
-            self.absolute_ns.store(at, Ordering::Relaxed);
-            self.tally.events += 1;
-            if self.tally.events > EVENTS_MAX {
-                let what = format!("{EVENTS_MAX} events and no end: a storm of messages");
-                return Err(Violation::new("progress", "P5/P6", what));
-            }
-            self.act(action)?;
         }
+    }
+
+    /// Lets so much simulated time pass, whether or not there are tasks.
+    ///
+    /// # Errors
+    /// The first violation a checker sees, unless they are collected.
+    pub fn run_for(&mut self, for_us: u64) -> Result<(), Violation> {
+        let until = self.now_ns() + for_us * 1_000;
+        loop {
+            self.poll_tasks();
+            if !self.next(until)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn poll_tasks(&mut self) {
+        self.executor.run_ready();
+        self.grant_wishes();
+    }
+
+    /// What happens next, if that is before `until`, to which time moves on otherwise; whether
+    /// anything did.
+    fn next(&mut self, until: u64) -> Result<bool, Violation> {
+        let due = self.queue.first_entry().filter(|entry| entry.key().0 <= until);
+        let Some(((at, _), action)) = due.map(|entry| entry.remove_entry()) else {
+            self.absolute_ns.store(until, Ordering::Relaxed);
+            return Ok(false);
+        };
+        self.absolute_ns.store(at, Ordering::Relaxed);
+        self.tally.events += 1;
+        if self.tally.events > self.events_max {
+            let what = format!("{} events and no end: a storm of messages", self.events_max);
+            return Err(Violation::new("progress", "P5/P6", what));
+        }
+        self.act(action)?;
+        Ok(true)
     }
 
     /// Since the beginning, in microseconds.
@@ -328,19 +361,39 @@ impl World {
         self.nodes.get_mut(&node).expect("the nodes of a world are fixed")
     }
 
-    pub(crate) fn read_clock(&self, node: NodeId) -> Result<Interval, Violation> {
-        let now = self.nodes[&node].clock.now().expect("simulated clocks have a bound");
-        truetime_contains::check(self.now_ns(), now)?;
-        Ok(now)
+    /// What a checker says now.
+    pub(crate) fn judge(&mut self, verdict: Result<(), Violation>) -> Result<(), Violation> {
+        let now_ns = self.now_ns();
+        self.watch.verdicts.take(now_ns, verdict)
+    }
+
+    /// A node's clock, as its process reads it.
+    pub(crate) fn read_clock(
+        &mut self,
+        node: NodeId,
+    ) -> Result<Result<Interval, ClockError>, Violation> {
+        let reading = self.nodes[&node].clock.now();
+        if let Ok(now) = &reading {
+            self.judge(truetime_contains::check(self.now_ns(), *now))?;
+        }
+        Ok(reading)
     }
 
     /// Steps a server, looks at it, and carries out what it asks for.
     fn step(&mut self, node: NodeId, events: Vec<Event>) -> Result<(), Violation> {
-        let now = self.read_clock(node)?;
+        let now = match self.read_clock(node)? {
+            Ok(now) => now,
+            Err(error) => {
+                self.refuse(node, events, &error);
+                return Ok(());
+            }
+        };
         let now_ns = self.now_ns();
         let this = self.nodes.get_mut(&node).expect("the nodes of a world are fixed");
         let Some(server) = this.server.as_mut() else { return Ok(()) };
-        let out = server.step(now, events);
+        let mut admitted = std::mem::take(&mut this.deferred);
+        admitted.extend(events);
+        let out = server.step(now, admitted);
         let sightings = self.watch.look(now_ns, now, node, server)?;
         for sighting in sightings {
             self.ambush(sighting);
@@ -351,13 +404,18 @@ impl World {
 
     fn schedule_wake(&mut self, node: NodeId, now: Interval, wake_after: Timestamp) {
         let wait_us = wake_after.next().since(now.earliest()).as_micros().min(1_000_000) as u64;
+        self.wake_in(node, wait_us.max(1) * 1_000);
+    }
+
+    /// Steps a node after so much time, or before.
+    pub(crate) fn wake_in(&mut self, node: NodeId, after_ns: u64) {
         let now_ns = self.now_ns();
-        let at = now_ns + wait_us.max(1) * 1_000;
+        let at = now_ns + after_ns;
         let this = self.node(node);
         if this.wake_ns > at || this.wake_ns <= now_ns {
             this.wake_ns = at;
             let life = this.life;
-            self.schedule(wait_us.max(1) * 1_000, Action::Wake { node, life });
+            self.schedule(after_ns, Action::Wake { node, life });
         }
     }
 
@@ -374,7 +432,8 @@ impl World {
             .map_err(|e| {
                 Violation::new("durability", "P1", format!("{node} cannot restart: {e}"))
             })?;
-        self.watch.restarted(node, &server)?;
+        let now_ns = self.now_ns();
+        self.watch.restarted(now_ns, node, &server)?;
         self.node(node).server = Some(server);
         self.note(|| format!("{node} starts"));
         self.compare_contents(node, 1)?;
