@@ -33,7 +33,9 @@
 
 pub mod bound;
 mod clock;
+pub mod daemon;
 mod interval;
+pub mod marzullo;
 pub mod providers;
 mod timestamp;
 mod truetime;
