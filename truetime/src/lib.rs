@@ -57,6 +57,7 @@ pub mod daemon;
 mod interval;
 pub mod marzullo;
 pub mod providers;
+pub mod spec;
 mod timestamp;
 mod truetime;
 
