@@ -55,11 +55,14 @@ pub mod bound;
 mod clock;
 pub mod daemon;
 mod interval;
+pub mod key;
+pub mod limiter;
 pub mod marzullo;
 pub mod providers;
 pub mod spec;
 mod timestamp;
 mod truetime;
+pub mod wire;
 
 pub use bound::{Bound, Known, Synchronization};
 pub use clock::{Clock, ClockError, MasterSeen, Reading, Sources, Status, Verdict};
