@@ -1,7 +1,21 @@
 //! What an experiment found out.
 //!
 //! A [`Report`] is data: an experiment fills it, and everything a person or a program sees is made
-//! from it: the table on the terminal, the page, the files.
+//! from it: the table on the terminal, and the files.
+//!
+//! - [`html`]: the page, with charts as SVG (`chart`, in the colours of `palette`, of points that
+//!   `downsample` leaves).
+//! - [`csv`]: the points of the charts and the cells of the tables. [`json`]: the parameters and
+//!   the findings.
+//! - [`files`]: all of these in a folder, each whole or not at all.
+
+mod chart;
+pub mod csv;
+mod downsample;
+pub mod files;
+pub mod html;
+pub mod json;
+mod palette;
 
 use super::{Experiment, Setup};
 
@@ -288,4 +302,90 @@ fn command(name: &str, setup: &Setup) -> String {
         command.push_str(&format!(" --set {}={value}", parameter.name));
     }
     command
+}
+
+/// A report with some of everything.
+#[cfg(test)]
+fn sample() -> Report {
+    use super::{LabError, Parameter, Progress};
+
+    struct Sample;
+
+    impl Experiment for Sample {
+        fn name(&self) -> &'static str {
+            "sample"
+        }
+
+        fn question(&self) -> &'static str {
+            "How uncertain is a clock between two polls?"
+        }
+
+        fn parameters(&self) -> &'static [Parameter] {
+            const PARAMETERS: &[Parameter] = &[
+                Parameter::measure("poll", "s", 30.0, (1.0, 600.0), "time between two polls"),
+                Parameter::count("transactions", "", 100, (1, 1_000), "how many are run"),
+            ];
+            PARAMETERS
+        }
+
+        fn run(&self, setup: &Setup, _: &dyn Progress) -> Result<Report, LabError> {
+            let mut report = Report::new(self, "ε between polls", setup);
+            report.summarize("ε rises from 1 ms to 7 ms between polls; its mean is 4.0 ms.");
+            report.find("mean ε", "4.0 ms", "4 ms, within 5 %", true);
+            let (time, epsilon) = (Axis::new("time", "s"), Axis::new("ε", "ms"));
+            let saw = |n: u32| (f64::from(n) / 10.0, 1.0 + 0.02 * f64::from(n % 300));
+            let chart = Chart::new("ε over time", time, epsilon)
+                .caption("Each poll brings it down to half the round trip.")
+                .series("measured", Style::Line, (0..1_500).map(saw).collect())
+                .series("predicted", Style::Dashed, vec![(0.0, 4.0), (150.0, 4.0)])
+                .mark(90.0, "masters lost");
+            report.draw(chart);
+            let mut table = Table::new("ε by quarter", &["quarter", "mean ε (ms)"]);
+            table.row(vec!["first".into(), "3.98".into()]);
+            report.tabulate(table);
+            report.note("A bound grows by 200 µs in each second.");
+            report.tell("What happened", vec!["  1.000 s  n1 writes".into()]);
+            Ok(report)
+        }
+    }
+
+    let overrides = [("poll".into(), "2.5".into())];
+    let setup = Setup::new(Sample.parameters(), 7, &overrides).expect("poll is a parameter");
+    super::run(&Sample, &setup, &super::Silent).expect("a report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_knows_how_to_repeat_it() {
+        let report = sample();
+        assert_eq!(report.command, "meridian lab run sample --seed 7 --set poll=2.5");
+        assert_eq!((report.parameters[0].value, report.parameters[1].value), (2.5, 100.0));
+    }
+
+    #[test]
+    fn a_report_holds_when_all_findings_do() {
+        let mut report = sample();
+        assert!(report.holds());
+        report.find("violations", "0", "at least 1", false);
+        assert!(!report.holds());
+        report.findings.clear();
+        assert!(!report.holds(), "nothing found is nothing shown");
+    }
+
+    #[test]
+    #[should_panic(expected = "two charts")]
+    fn charts_are_told_apart() {
+        let mut report = sample();
+        let again = report.charts[0].clone();
+        report.draw(again);
+    }
+
+    #[test]
+    #[should_panic(expected = "a cell for each column")]
+    fn rows_fit_their_table() {
+        Table::new("t", &["a", "b"]).row(vec!["1".into()]);
+    }
 }
