@@ -51,8 +51,8 @@ impl Frame {
     /// About how many numbers are written along the axes.
     fn ticks(self) -> (usize, usize) {
         match self {
-            Frame::Wide => (10, 6),
-            Frame::Narrow => (5, 5),
+            Frame::Wide => (10, 8),
+            Frame::Narrow => (5, 6),
         }
     }
 }
@@ -167,8 +167,7 @@ fn draw(
     at(middle.min(width as i32), (height - 4 * SCALE) as i32, HPos::Center, described(&chart.x))?;
     draw_marks(&root, &context, lanes, extent, &ink)?;
     let mut clouds = 0;
-    for (place, series) in chart.series.iter().enumerate() {
-        let colour = palette::series(place, series.style);
+    for (series, colour) in chart.series.iter().zip(palette::colours(&chart.series)) {
         if series.style == Style::Points {
             draw_points(&mut context, series, extent, frame, (colour, clouds))?;
             clouds += 1;
@@ -350,7 +349,7 @@ fn number(value: f64, decimals: usize) -> String {
     let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
     let mut grouped = String::new();
     for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && whole.len() > 4 && (whole.len() - place) % 3 == 0 {
+        if place > 0 && (whole.len() - place) % 3 == 0 {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -463,7 +462,7 @@ mod tests {
     fn numbers_as_people_write_them() {
         assert_eq!(number(12_500.0, 0), "12,500");
         assert_eq!(number(1_234_567.5, 1), "1,234,567.5");
-        assert_eq!(number(5_000.0, 0), "5000");
+        assert_eq!(number(500.0, 0), "500");
         assert_eq!(number(-0.25, 2), "-0.25");
         assert_eq!(number(-0.0, 1), "0.0");
         assert_eq!(decimals(&(0.0..7.0), 6), 0);

@@ -135,12 +135,13 @@ fn figure(chart: &Chart) -> String {
         caption += &format!(" {}", escape(&chart.caption));
     }
     let mut clouds = 0;
-    let mut entry = |(place, series): (usize, &Series)| {
-        let swatch = swatch(place, series.style, clouds);
+    let mut entry = |(series, colour): (&Series, String)| {
+        let swatch = swatch(&colour, series.style, clouds);
         clouds += usize::from(series.style == Style::Points);
         format!("<li>{swatch}{}</li>\n", escape(&series.name))
     };
-    let legend: String = chart.series.iter().enumerate().map(&mut entry).collect();
+    let colours = palette::colours(&chart.series).into_iter().map(palette::hex);
+    let legend: String = chart.series.iter().zip(colours).map(&mut entry).collect();
     let legend =
         if legend.is_empty() { legend } else { format!("<ul class=\"legend\">\n{legend}</ul>\n") };
     format!(
@@ -177,8 +178,7 @@ fn range_of(series: &Series) -> String {
 }
 
 /// A small drawing of how a series is drawn.
-fn swatch(place: usize, style: Style, clouds: usize) -> String {
-    let colour = palette::hex(palette::series(place, style));
+fn swatch(colour: &str, style: Style, clouds: usize) -> String {
     // Drawn as large as the charts, so that dashes are as long.
     let inside = match (style, clouds % 3) {
         (Style::Area, _) => format!(
@@ -217,14 +217,30 @@ fn story(History { title, lines }: &History) -> String {
 }
 
 fn table(Table { title, columns, rows }: &Table) -> String {
-    let heading = |column: &String| format!("<th scope=\"col\">{}</th>", escape(column));
-    let headings: String = columns.iter().map(heading).collect();
-    let cell = |text: &String| {
-        let class = if is_number(text) { " class=\"number\"" } else { "" };
-        format!("<td{class}>{}</td>", escape(text))
+    // A column is one of numbers when every cell that says something is a number.
+    let says_number =
+        |row: &Vec<String>, place: usize| !says(&row[place]) || is_number(&row[place]);
+    let is_numeric = |place: usize| {
+        rows.iter().any(|row| says(&row[place])) && rows.iter().all(|row| says_number(row, place))
     };
-    let row =
-        |row: &Vec<String>| format!("<tr>{}</tr>\n", row.iter().map(cell).collect::<String>());
+    let classes: Vec<&str> = (0..columns.len())
+        .map(|place| {
+            let is_long = rows.iter().any(|row| row[place].chars().count() > LONG);
+            match (is_numeric(place), is_long) {
+                (_, true) => " class=\"long\"",
+                (true, false) => " class=\"number\"",
+                (false, false) => "",
+            }
+        })
+        .collect();
+    let heading = |(column, class): (&String, &&str)| {
+        format!("<th scope=\"col\"{class}>{}</th>", escape(column))
+    };
+    let headings: String = columns.iter().zip(&classes).map(heading).collect();
+    let cell = |(text, class): (&String, &&str)| format!("<td{class}>{}</td>", escape(text));
+    let row = |row: &Vec<String>| {
+        format!("<tr>{}</tr>\n", row.iter().zip(&classes).map(cell).collect::<String>())
+    };
     let rows: String = rows.iter().map(row).collect();
     format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\">\n\
@@ -234,7 +250,15 @@ fn table(Table { title, columns, rows }: &Table) -> String {
     )
 }
 
-/// Whether a cell is aligned to the right: it begins like a number.
+/// Letters from which on a cell may take several lines.
+const LONG: usize = 28;
+
+/// Whether a cell holds more than a sign for nothing.
+fn says(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
+}
+
+/// Whether a cell begins like a number.
 fn is_number(text: &str) -> bool {
     let text = text.trim_start_matches(['-', '+', '−', '±', '<', '≥', '≤', ' ']);
     text.starts_with(|c: char| c.is_ascii_digit())
@@ -243,13 +267,13 @@ fn is_number(text: &str) -> bool {
 fn repeat(report: &Report) -> String {
     let mut rows = format!(
         "<tr><th scope=\"row\"><code>--seed</code></th><td class=\"number\">{}</td><td></td>\
-         <td>what all random choices come from</td></tr>\n",
+         <td class=\"long\">what all random choices come from</td></tr>\n",
         report.seed
     );
     for chosen in &report.parameters {
         rows += &format!(
             "<tr><th scope=\"row\"><code>{}</code></th><td class=\"number\">{}</td><td>{}</td>\
-             <td>{}</td></tr>\n",
+             <td class=\"long\">{}</td></tr>\n",
             escape(chosen.name),
             chosen.value,
             escape(chosen.unit),
@@ -262,7 +286,7 @@ fn repeat(report: &Report) -> String {
          are in <a href=\"data.csv\">data.csv</a>, the parameters in \
          <a href=\"parameters.json\">parameters.json</a>.</p>\n<pre tabindex=\"0\">{}</pre>\n\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Parameters\">\n\
-         <table>\n<thead><tr><th scope=\"col\">parameter</th><th scope=\"col\">value</th>\
+         <table>\n<thead><tr><th scope=\"col\">parameter</th><th scope=\"col\" class=\"number\">value</th>\
          <th scope=\"col\">unit</th><th scope=\"col\">what it is</th></tr></thead>\n<tbody>\n{rows}\
          </tbody>\n</table>\n</div>\n</section>\n",
         escape(&report.command)

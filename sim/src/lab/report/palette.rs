@@ -9,7 +9,7 @@
 //! darkened or lightened until each has a contrast of at least 3 with its background), and
 //! no series is told by its colour alone: see [`super::Style`] and the marks of points.
 
-use super::Style;
+use super::{Series, Style};
 use plotters::style::RGBColor;
 use std::fmt::Write;
 
@@ -41,11 +41,20 @@ const DARK: [(RGBColor, RGBColor); 4] = [
     (MARK, RGBColor(0xB9, 0xC0, 0xCA)),
 ];
 
-/// The colour of a series by its place in a chart, and its style: a dashed line has a colour of its
-/// own, hardly another to the eye.
-pub fn series(place: usize, style: Style) -> RGBColor {
-    let light = SERIES[place % SERIES.len()].0;
-    if style == Style::Dashed { dashed(light) } else { light }
+/// The colour of each series of a chart. A dashed line right behind points says what they should be,
+/// and has their colour; for all others it is the next. Dashed lines have a number of their own,
+/// hardly another to the eye.
+pub fn colours(all: &[Series]) -> Vec<RGBColor> {
+    let mut used = 0;
+    let mut before = None;
+    let mut next = |series: &Series| {
+        let follows = series.style == Style::Dashed && before == Some(Style::Points);
+        before = Some(series.style);
+        used += usize::from(!follows);
+        let light = SERIES[(used - 1) % SERIES.len()].0;
+        if series.style == Style::Dashed { dashed(light) } else { light }
+    };
+    all.iter().map(&mut next).collect()
 }
 
 /// A colour as an SVG attribute has it.
@@ -140,7 +149,15 @@ mod tests {
         for name in &names {
             assert!(rules.contains(&format!("[stroke=\"{name}\"]")), "{name}");
         }
-        assert_ne!(series(0, Style::Line), series(0, Style::Dashed));
-        assert_eq!(series(0, Style::Line), series(SERIES.len(), Style::Line));
+    }
+
+    #[test]
+    fn a_prediction_has_the_colour_of_its_points() {
+        let styles = [Style::Points, Style::Dashed, Style::Line, Style::Dashed, Style::Dashed];
+        let series = styles.map(|style| Series { name: String::new(), style, points: vec![] });
+        let [a, b, c, d] = [0, 1, 2, 3].map(|place: usize| SERIES[place].0);
+        assert_eq!(colours(&series), [a, dashed(a), b, dashed(c), dashed(d)]);
+        let many = vec![series[2].clone(); SERIES.len() + 1];
+        assert_eq!(colours(&many)[SERIES.len()], SERIES[0].0, "then they repeat");
     }
 }

@@ -105,11 +105,17 @@ fn empty_parts_have_no_heading() {
 }
 
 #[test]
-fn numbers_are_aligned_to_the_right() {
+fn columns_of_numbers_are_aligned_to_the_right() {
     for number in ["7", "-1.5 ms", "≥ 3", "1,000"] {
         assert!(is_number(number), "{number}");
     }
     for word in ["", "none", "n1", "-"] {
         assert!(!is_number(word), "{word}");
     }
+    let mut mixed = Table::new("t", &["count", "what"]);
+    mixed.row(vec!["7".into(), "8 of them".into()]);
+    mixed.row(vec!["–".into(), "none".into()]);
+    let html = table(&mixed);
+    assert!(html.contains("<th scope=\"col\" class=\"number\">count"));
+    assert!(html.contains("<td class=\"number\">–") && html.contains("<td>8 of them"));
 }
