@@ -22,6 +22,7 @@
 //! - [`clients`]: transfers between accounts. [`operator`]: transfers of leadership, members.
 //! - [`history`]: what clients did and saw. [`checkers`]: one file per promise; `watch` asks them
 //!   after every step. [`plants`]: who must notice which planted fault.
+//! - [`lab`]: the clock laboratory: experiments on such worlds, and their reports.
 //! - [`run`]: many seeds, on both cores; [`tally`]: what is counted. [`trace`]: the notation of a trace.
 //!
 //! ## What is absent, on purpose
@@ -35,6 +36,7 @@ mod effects;
 pub mod executor;
 pub mod faults;
 pub mod history;
+pub mod lab;
 pub mod network;
 mod node;
 pub mod operator;

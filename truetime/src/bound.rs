@@ -45,8 +45,14 @@ impl Synchronization {
         let slack_ns = drift_ns(passed_ns.max(back_ns), drift_ppm);
         Synchronization {
             local_ns,
-            earliest_ns: (self.earliest_ns + passed_ns).saturating_sub(back_ns + slack_ns),
-            latest_ns: (self.latest_ns + passed_ns + slack_ns).saturating_sub(back_ns),
+            earliest_ns: self
+                .earliest_ns
+                .saturating_add(passed_ns)
+                .saturating_sub(back_ns.saturating_add(slack_ns)),
+            latest_ns: self
+                .latest_ns
+                .saturating_add(passed_ns.saturating_add(slack_ns))
+                .saturating_sub(back_ns),
         }
     }
 

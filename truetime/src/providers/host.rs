@@ -35,9 +35,15 @@ pub struct HostTime {
 }
 
 impl HostTime {
-    /// As of now.
+    /// As of now. Of a few readings of both clocks the closest pair counts, for the thread may be
+    /// held up between the two.
     pub fn new() -> HostTime {
-        HostTime { offset_ns: real_ns().saturating_sub(boot_ns()) }
+        let pair = |_| {
+            let (before, real, after) = (boot_ns(), real_ns(), boot_ns());
+            (after - before, real.saturating_sub(before))
+        };
+        let closest = (0..5).map(pair).min();
+        HostTime { offset_ns: closest.map_or(0, |(_, offset_ns)| offset_ns) }
     }
 
     /// Nanoseconds since the epoch.

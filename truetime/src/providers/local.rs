@@ -22,7 +22,13 @@ impl Local {
 
     /// A local clock with half-width `epsilon_us`.
     pub fn new(epsilon_us: u64) -> Self {
-        Local { host: HostTime::new(), epsilon_ns: epsilon_us.saturating_mul(1_000) }
+        Local::with(HostTime::new(), epsilon_us)
+    }
+
+    /// The same, by a host's time that others of the process go by too: when the time at the start
+    /// is read twice, the two may be apart by as long as a thread can be held up in between.
+    pub fn with(host: HostTime, epsilon_us: u64) -> Self {
+        Local { host, epsilon_ns: epsilon_us.saturating_mul(1_000) }
     }
 }
 

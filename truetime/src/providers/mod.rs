@@ -5,11 +5,13 @@
 mod guard;
 mod host;
 mod local;
+mod open;
 mod simulated;
 mod steered;
 
 pub use guard::Guard;
 pub use host::{HostTime, boot_ns, real_ns, rest};
 pub use local::Local;
+pub use open::{OpenClockError, Opened, open};
 pub use simulated::{Absolute, Drift, Simulated, Skew};
 pub use steered::{Oscillator, Steered};
