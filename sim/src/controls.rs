@@ -4,8 +4,8 @@
 use crate::executor::ClientPort;
 use crate::history::Violation;
 use crate::verdicts::Verdicts;
-use crate::world::World;
-use proto::{GroupId, NodeId};
+use crate::world::{Handled, World};
+use proto::{GroupId, NodeId, TxnId};
 use truetime::TrueTime;
 use truetime::providers::{Absolute, Simulated, Skew};
 
@@ -47,6 +47,11 @@ impl World {
     pub fn port(&mut self, nodes: Vec<NodeId>, skew: Skew) -> ClientPort {
         let clock = Simulated::with(Absolute::World(self.absolute()), skew, None);
         self.open_port(nodes, TrueTime::new(clock))
+    }
+
+    /// Which node was asked for a commit, and when.
+    pub fn handled(&self, txn: TxnId) -> Option<Handled> {
+        self.handled.get(&txn).copied()
     }
 
     /// Cuts a node off from all others; clients reach it still.

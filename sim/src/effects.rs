@@ -154,6 +154,7 @@ impl World {
 
     /// An answer sets out for its client.
     fn answer(&mut self, id: RequestId, answer: Result<Reply, Error>) {
+        self.answered(id);
         for delay in self.network.carry(&self.options, None) {
             self.schedule(delay, Action::Reply { id, answer: answer.clone() });
         }

@@ -52,6 +52,7 @@ pub struct World {
     answers: BTreeMap<RequestId, Answer>,
     /// Commits that were asked for.
     commits: BTreeMap<RequestId, TxnId>,
+    pub(crate) handled: BTreeMap<TxnId, Handled>,
     next_request: u64,
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
@@ -59,6 +60,17 @@ pub struct World {
     pub(crate) events_max: u64,
     trace_hash: u64,
     trace: bool,
+}
+
+/// Where a commit was last asked for, in absolute time, which its receipt does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// By which node.
+    pub node: NodeId,
+    /// When the request came there, in nanoseconds.
+    pub arrived_ns: u64,
+    /// When an answer left; `None`: not yet.
+    pub left_ns: Option<u64>,
 }
 
 /// A stream of random numbers for one concern.
@@ -110,6 +122,7 @@ impl World {
             wishes: Arc::default(),
             answers: BTreeMap::new(),
             commits: BTreeMap::new(),
+            handled: BTreeMap::new(),
             next_request: 1,
             watch: Watch::default(),
             tally: Tally::default(),
@@ -268,6 +281,11 @@ impl World {
                 let group = request.group;
                 let what = trace::request(&request);
                 self.note(|| format!("client -> {to} r{} {group} {what}", id.0));
+                if let Some(txn) = self.commits.get(&id) {
+                    let now_ns = self.now_ns();
+                    let handled = Handled { node: to, arrived_ns: now_ns, left_ns: None };
+                    self.handled.insert(*txn, handled);
+                }
                 self.step(to, vec![Event::Request { id, request }])
             }
             Action::DiskDone { node, life, batch } if self.alive(node, life) => {
@@ -438,6 +456,15 @@ impl World {
         self.note(|| format!("{node} starts"));
         self.compare_contents(node, 1)?;
         self.step(node, Vec::new())
+    }
+
+    /// An answer sets out for a client.
+    pub(crate) fn answered(&mut self, id: RequestId) {
+        let now_ns = self.now_ns();
+        let txn = self.commits.get(&id).copied();
+        if let Some(handled) = txn.and_then(|txn| self.handled.get_mut(&txn)) {
+            handled.left_ns = Some(now_ns);
+        }
     }
 
     fn grant_wishes(&mut self) {

@@ -1,6 +1,13 @@
 //! The experiments, one file each.
 
+mod commit_wait;
+mod no_wait;
+pub mod support;
+
+pub use commit_wait::CommitWait;
+pub use no_wait::NoWait;
+
 use super::Experiment;
 
 /// All of them, in reading order.
-pub(super) const ALL: &[&dyn Experiment] = &[];
+pub(super) const ALL: &[&dyn Experiment] = &[&CommitWait, &NoWait];

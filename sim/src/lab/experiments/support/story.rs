@@ -1,0 +1,110 @@
+//! A violation as a person would tell it: who wrote, who was acknowledged, who began when and got
+//! what, in absolute time, beside what the clocks said.
+
+use super::relay::Track;
+use crate::checkers::external_consistency::Disorder;
+use crate::history::Operation;
+use crate::world::World;
+use proto::NodeId;
+use truetime::{Interval, Timestamp};
+
+/// A line of a story: absolute time in nanoseconds, who, what.
+type Line = (u64, String, String);
+
+/// Tells it. Times and timestamps are in milliseconds since the earlier transaction began.
+pub fn tell(disorder: &Disorder<'_>, track: &Track, world: &World) -> Vec<String> {
+    let Disorder { earlier, earlier_at, later, later_at } = *disorder;
+    let teller = Teller { zero_ns: earlier.began_ns, track, world };
+    let mut lines = vec![format!("{:>13}  {:<9} what", "absolute time", "who")];
+    for (name, op, at) in [("T1", earlier, earlier_at), ("T2", later, later_at)] {
+        let mut told = teller.operation(name, op, at);
+        told.sort_by_key(|(at_ns, ..)| *at_ns);
+        for (at_ns, who, what) in told {
+            lines.push(format!("{:>10.3} ms  {who:<9} {what}", teller.since(at_ns)));
+        }
+    }
+    let (early, late) = (teller.show(earlier_at), teller.show(later_at));
+    let after = later.began_ns.saturating_sub(earlier.ended_ns) as f64 / 1e6;
+    lines.push(match later.read_only() {
+        true => format!(
+            "T1 had been acknowledged for {after:.3} ms when T2 began, and T2 reads at {late}, below \
+             {early}: it misses what T1 wrote."
+        ),
+        false => format!(
+            "T1 had been acknowledged for {after:.3} ms when T2 began, and yet T2 has the lower \
+             timestamp, {late} against {early}: whoever reads at a time between them sees T2 and \
+             not T1."
+        ),
+    });
+    lines
+}
+
+struct Teller<'a> {
+    zero_ns: u64,
+    track: &'a Track,
+    world: &'a World,
+}
+
+impl Teller<'_> {
+    fn since(&self, at_ns: u64) -> f64 {
+        (at_ns as f64 - self.zero_ns as f64) / 1e6
+    }
+
+    fn show(&self, at: Timestamp) -> String {
+        format!("{:.3} ms", self.since(at.micros() * 1_000))
+    }
+
+    /// What a clock said at an absolute time, and how wrong that was.
+    fn clock(&self, at_ns: u64, said: Interval) -> String {
+        let (from, to) = (said.earliest(), said.latest());
+        let middle_us = (from.micros() + to.micros()) as f64 / 2.0;
+        let off_ms = middle_us / 1e3 - at_ns as f64 / 1e6;
+        let way = if off_ms < 0.0 { "behind" } else { "ahead" };
+        format!(
+            "its clock says [{:.3}, {:.3}], its middle {:.3} ms {way}",
+            self.since(from.micros() * 1_000),
+            self.since(to.micros() * 1_000),
+            off_ms.abs()
+        )
+    }
+
+    fn operation(&self, name: &str, op: &Operation, at: Timestamp) -> Vec<Line> {
+        let client = format!("client {}", op.client);
+        if op.read_only() {
+            return self.read(name, op, at, client);
+        }
+        let Some(commit) = self.track.commits.get(&op.txn) else { return Vec::new() };
+        let key = String::from_utf8_lossy(&commit.key);
+        let group = commit.group;
+        let begins = format!("begins {name}, to write {key} in {group}");
+        let mut lines = vec![(op.began_ns, client.clone(), begins)];
+        if let Some(handled) = self.world.handled(op.txn) {
+            let node: NodeId = handled.node;
+            if let Some(said) = commit.receipt.arrived {
+                let clock = self.clock(handled.arrived_ns, said);
+                let what = format!("takes {name}; {clock}: {name} gets {}", self.show(at));
+                lines.push((handled.arrived_ns, node.to_string(), what));
+            }
+            if let (Some(said), Some(left_ns)) = (commit.receipt.waited, handled.left_ns) {
+                let what = format!("acknowledges {name}; {}", self.clock(left_ns, said));
+                lines.push((left_ns, node.to_string(), what));
+            }
+        }
+        let hears = format!("hears that {name} is committed at {}", self.show(at));
+        lines.push((op.ended_ns, client, hears));
+        lines
+    }
+
+    fn read(&self, name: &str, op: &Operation, at: Timestamp, client: String) -> Vec<Line> {
+        let keys: Vec<_> = op.reads.keys().map(|key| String::from_utf8_lossy(key)).collect();
+        let begins =
+            format!("begins {name}, a strong read of {}, at {}", keys.join(", "), self.show(at));
+        let seen = op.reads.values().flatten().map(|account| account.writer.to_string());
+        let seen: Vec<String> = seen.collect();
+        let sees = match seen.is_empty() {
+            true => format!("{name} sees no rows"),
+            false => format!("{name} sees what was written by {}", seen.join(", ")),
+        };
+        vec![(op.began_ns, client.clone(), begins), (op.ended_ns, client, sees)]
+    }
+}
