@@ -22,9 +22,21 @@ const STEPS: [f64; 8] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0];
 const OFFSETS: [f64; 3] = [0.9, 0.0, -0.9];
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::measure("epsilon_max", "ms", 10.0, (1.0, 100.0), "the largest half-width of a clock"),
+    Parameter::measure(
+        "epsilon_max",
+        "ms",
+        10.0,
+        (1.0, 100.0),
+        "the largest half-width of a clock",
+    ),
     Parameter::measure("delay", "ms", 0.2, (0.01, 20.0), "one way of every message"),
-    Parameter::count("transactions", "", 2_000, (100, 100_000), "transactions at each ε, with and without the wait"),
+    Parameter::count(
+        "transactions",
+        "",
+        2_000,
+        (100, 100_000),
+        "transactions at each ε, with and without the wait",
+    ),
 ];
 
 /// See the [module](self).
@@ -135,7 +147,8 @@ impl Experiment for NoWait {
             }
         }
         progress.begin(points.len() as u64);
-        let outcomes = sweep(&points, progress, |point| guarded(|| measure(*point)).map_err(failed))?;
+        let outcomes =
+            sweep(&points, progress, |point| guarded(|| measure(*point)).map_err(failed))?;
         let measured: Vec<(Point, Outcome)> = points.into_iter().zip(outcomes).collect();
         Ok(self.report(setup, &measured))
     }
@@ -158,7 +171,9 @@ impl NoWait {
         let epsilon = || Axis::new("ε", "ms");
         report.draw(
             Chart::new("Violations", epsilon(), Axis::new("violations per 1,000 transactions", ""))
-                .caption("Out of order: acknowledged before the other began, with a higher timestamp.")
+                .caption(
+                    "Out of order: acknowledged before the other began, with a higher timestamp.",
+                )
                 .series("without the wait", Style::Line, of(false).map(rate).collect())
                 .series("with it", Style::Line, of(true).map(rate).collect()),
         );
@@ -168,7 +183,8 @@ impl NoWait {
                 .series("without the wait", Style::Line, of(false).map(latency).collect())
                 .series("with it", Style::Line, of(true).map(latency).collect()),
         );
-        let columns = ["ε (ms)", "commits wait", "transactions", "violations", "per 1,000", "commit (ms)"];
+        let columns =
+            ["ε (ms)", "commits wait", "transactions", "violations", "per 1,000", "commit (ms)"];
         let mut table = Table::new("External consistency", &columns);
         for (point, outcome) in measured {
             table.row(vec![
@@ -214,7 +230,8 @@ impl NoWait {
         );
         let told = of(false).find_map(|(point, outcome)| Some((point, outcome.story.clone()?)));
         if let Some((point, lines)) = told {
-            let title = format!("The first violation without the wait, at ε = {:.1} ms", point.epsilon_ms);
+            let title =
+                format!("The first violation without the wait, at ε = {:.1} ms", point.epsilon_ms);
             report.tell(title, lines);
         }
         report
