@@ -5,6 +5,7 @@
 mod guard;
 mod host;
 mod local;
+mod master;
 mod open;
 mod simulated;
 mod steered;
@@ -12,6 +13,7 @@ mod steered;
 pub use guard::Guard;
 pub use host::{HostTime, boot_ns, real_ns, rest};
 pub use local::Local;
+pub use master::{ATOMIC_DRIFT_NS_PER_S, Master, MasterConfig, MasterCounts, MasterFaults};
 pub use open::{OpenClockError, Opened, open};
 pub use simulated::{Absolute, Drift, Simulated, Skew};
 pub use steered::{Oscillator, Steered};
