@@ -2,6 +2,8 @@
 //! system, or wait for one (T1).
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod clock_bound;
+mod follower;
 mod guard;
 mod host;
 mod local;
@@ -9,7 +11,10 @@ mod master;
 mod open;
 mod simulated;
 mod steered;
+mod system;
+mod worker;
 
+pub use clock_bound::{ClockBound, ClockBoundConfig};
 pub use guard::Guard;
 pub use host::{HostTime, boot_ns, real_ns, rest};
 pub use local::Local;
@@ -17,3 +22,4 @@ pub use master::{ATOMIC_DRIFT_NS_PER_S, Master, MasterConfig, MasterCounts, Mast
 pub use open::{OpenClockError, Opened, open};
 pub use simulated::{Absolute, Drift, Simulated, Skew};
 pub use steered::{Oscillator, Steered};
+pub use system::{System, SystemConfig};
