@@ -1,16 +1,4 @@
-//! AWS ClockBound: a daemon of the host that keeps a bounded clock in shared memory.
-//!
-//! Its permissively licensed client reads that memory; what it answers is followed as it stands:
-//!
-//! | ClockBound says | here |
-//! |---|---|
-//! | `Synchronized` | [`Status::Synchronized`](crate::Status) |
-//! | `FreeRunning` | [`Status::Holdover`](crate::Status): the bound holds, and grows |
-//! | `Unknown`, `Disrupted` | no bound (T5) |
-//! | nothing: no file, or not one that it wrote | no bound, until there is one |
-//!
-//! Between two looks `CLOCK_BOOTTIME` carries on, so that a reading takes no lock. A virtual
-//! machine that was stopped and moved is therefore believed until the next look, 50 ms by default.
+//! AWS ClockBound.
 
 use super::follower::{Follower, Rule, Window, as_of_now};
 use super::host::{self, Bracket};
@@ -56,7 +44,19 @@ impl Default for ClockBoundConfig {
     }
 }
 
-/// See the [module](self).
+/// AWS ClockBound: a daemon of the host that keeps a bounded clock in shared memory.
+///
+/// Its permissively licensed client reads that memory; what it answers is followed as it stands:
+///
+/// | ClockBound says | here |
+/// |---|---|
+/// | `Synchronized` | [`Status::Synchronized`](crate::Status) |
+/// | `FreeRunning` | [`Status::Holdover`](crate::Status): the bound holds, and grows |
+/// | `Unknown`, `Disrupted` | no bound (T5) |
+/// | nothing: no file, or not one that it wrote | no bound, until there is one |
+///
+/// Between two looks `CLOCK_BOOTTIME` carries on, so that a reading takes no lock. A virtual
+/// machine that was stopped and moved is therefore believed until the next look, 50 ms by default.
 #[derive(Debug)]
 pub struct ClockBound {
     steered: Steered,

@@ -1,13 +1,4 @@
-//! The kernel's clock, and what the kernel says about it.
-//!
-//! A time daemon of the host (`chronyd`, `ntpd`, `ptp4l`) sets the kernel's clock and tells the
-//! kernel by how much it may be off; the kernel adds 500 µs for each second that passes and
-//! declares the clock unsynchronised in the end. `adjtimex` tells both. That is the whole bound:
-//! it is as good as that daemon. (`systemd-timesyncd` claims to be off by nothing after each poll,
-//! whatever the way to its server: no bound can be built on it.)
-//!
-//! *Leap seconds.* A host that steps them in has one wall-clock time twice, or one never, for a
-//! second. Around that there is no bound. Hosts that smear them never notice.
+//! The kernel's clock.
 
 use super::follower::{Follower, Rule, Window, as_of_now};
 use super::host::{self, Bracket};
@@ -46,7 +37,16 @@ impl Default for SystemConfig {
     }
 }
 
-/// See the [module](self).
+/// The kernel's clock, and what the kernel says about it.
+///
+/// A time daemon of the host (`chronyd`, `ntpd`, `ptp4l`) sets the kernel's clock and tells the
+/// kernel by how much it may be off; the kernel adds 500 µs for each second that passes and
+/// declares the clock unsynchronised in the end. `adjtimex` tells both. That is the whole bound:
+/// it is as good as that daemon. (`systemd-timesyncd` claims to be off by nothing after each poll,
+/// whatever the way to its server: no bound can be built on it.)
+///
+/// *Leap seconds.* A host that steps them in has one wall-clock time twice, or one never, for a
+/// second. Around that there is no bound. Hosts that smear them never notice.
 #[derive(Debug)]
 pub struct System {
     steered: Steered,
@@ -169,7 +169,7 @@ impl Word {
         match self.state {
             libc::TIME_OOP => true,
             libc::TIME_INS | libc::TIME_DEL => of_day_s >= DAY_S - LEAP_GUARD_S,
-            libc::TIME_WAIT => of_day_s < LEAP_GUARD_S || of_day_s >= DAY_S - LEAP_GUARD_S,
+            libc::TIME_WAIT => !(LEAP_GUARD_S..DAY_S - LEAP_GUARD_S).contains(&of_day_s),
             _ => false,
         }
     }
