@@ -73,7 +73,10 @@ impl Masters {
         let found = look_up(&names);
         let (lonely, beyond) = (key.is_public(), |at: &SocketAddr| !at.ip().is_loopback());
         if lonely && let Some(at) = found.iter().flatten().find(|at| beyond(at)) {
-            let reason = format!("{at} is not on this host, and there is no secret key to know it");
+            let reason = format!(
+                "{at} is not on this host: without a secret key (a key file) anybody could answer \
+                 in its name"
+            );
             return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
         }
         let socket = open_socket(&found, lonely)?;
