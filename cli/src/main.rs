@@ -9,6 +9,7 @@
 //! | `admin groups` | every Paxos group at every replica, at a glance |
 //! | `check replicas` | what replicas have on disk, compared |
 //! | `sim` | the simulated world, seed by seed |
+//! | `lab` | experiments on clocks: what a bound buys, what breaks without it |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
 //! Commands open a universe in their own process ([`data`]), print results through [`output`] to
@@ -44,6 +45,7 @@ Examples:
   meridian sql --data ./universe -e 'SELECT 1 AS one' one statement
   meridian import --data ./universe --table t t.csv   rows from a file
   meridian sim bank --seeds 0..1000                   a thousand simulated clusters under faults
+  meridian lab run sawtooth                           an experiment, and its report as a page
 
 Exit codes:
   0    everything asked for was done
@@ -67,6 +69,9 @@ enum Command {
     /// Run simulated clusters under faults and check every promise.
     #[command(subcommand)]
     Sim(commands::sim::Command),
+    /// Experiments on clocks: what a bound buys, and what breaks without it.
+    #[command(subcommand)]
+    Lab(commands::lab::Command),
     /// Measure a universe, and check it while it is busy.
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
         Command::Admin(command) => block_on(commands::admin::run(command)),
         Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),
+        Command::Lab(command) => commands::lab::run(command),
         Command::Bench(command) => block_on(commands::bench::run(command)),
     };
     match result {

@@ -1,10 +1,13 @@
 //! Why a universe does not open.
 
+use crate::clocks::Whose;
 use spanserver::storage::StorageError;
 use sql::SqlError;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
+use truetime::providers::OpenClockError;
 
 /// Why a universe does not open; nothing was changed.
 #[derive(Debug, Error)]
@@ -54,6 +57,22 @@ pub enum OpenError {
     /// A setting makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// A clock cannot be opened.
+    #[error("the clock of {whose}: {source}")]
+    Clock {
+        /// Whose it is.
+        whose: Whose,
+        /// What its provider lacks.
+        source: OpenClockError,
+    },
+    /// Clocks had no bound for as long as was waited for one (T5).
+    #[error("there is no time after {} s: {reason}", waited.as_secs())]
+    NoTime {
+        /// How long was waited.
+        waited: Duration,
+        /// Whose clock has no bound, and why.
+        reason: String,
+    },
     /// The storage refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -80,6 +99,9 @@ impl OpenError {
                 Some("the number of replicas is chosen when a universe is created; leave it out")
             }
             OpenError::Storage(StorageError::Full(_)) => Some("free some space and try again"),
+            OpenError::NoTime { .. } => {
+                Some("`meridian admin clock --clock …` without a universe shows what a clock sees")
+            }
             _ => None,
         }
     }

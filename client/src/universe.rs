@@ -1,5 +1,6 @@
 //! A universe within one process: servers, the transport between them, and the database on top.
 
+use crate::clocks::{ClockChangeError, Clocks, NodeClock, Whose};
 use crate::error::OpenError;
 use crate::folder::{Description, Folder};
 use proto::request::{Body, GroupStatus, ReplyBody};
@@ -11,13 +12,15 @@ use sql::Database;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use truetime::providers::Local;
+use truetime::spec::{ClockChange, ClockSpec, ClockSpecs};
 use truetime::{Timestamp, TrueTime};
 use txn::client::{Client, ClientConfig, HashPlacement};
 
 /// Data groups of a new universe, besides the root group.
 const GROUPS_DEFAULT: u32 = 4;
 const RETENTION_DEFAULT: Duration = Duration::from_secs(3_600);
+/// How long a universe waits for its clocks at the start.
+const CLOCK_WAIT_DEFAULT: Duration = Duration::from_secs(15);
 
 /// How a universe is opened, and made when it is not there.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,10 @@ pub struct Builder {
     replicas: Option<u32>,
     groups: Option<u32>,
     retention: Option<Duration>,
+    clocks: ClockSpecs,
+    clock_faults_allowed: bool,
+    clock_wait: Option<Duration>,
+    on_wait: Option<fn(&str)>,
 }
 
 impl Builder {
@@ -45,6 +52,49 @@ impl Builder {
     /// days).
     pub fn retention(mut self, retention: Duration) -> Builder {
         self.retention = Some(retention);
+        self
+    }
+
+    /// The clock of everybody who has none of their own (default: the host's, ε 50 µs). Each node
+    /// opens one for itself, and so do the clients.
+    pub fn clock(mut self, spec: ClockSpec) -> Builder {
+        self.clocks.all = spec;
+        self
+    }
+
+    /// The clock of one node.
+    pub fn node_clock(mut self, node: NodeId, spec: ClockSpec) -> Builder {
+        self.clocks.nodes.insert(node.0, spec);
+        self
+    }
+
+    /// The clock of the clients, and of everything in the process that is not a node.
+    pub fn client_clock(mut self, spec: ClockSpec) -> Builder {
+        self.clocks.client = Some(spec);
+        self
+    }
+
+    /// All clocks at once, as they were parsed.
+    pub fn clocks(mut self, specs: ClockSpecs) -> Builder {
+        self.clocks = specs;
+        self
+    }
+
+    /// Whether [`Universe::set_clock`] may make simulated clocks wrong while it runs (default: no).
+    pub fn allow_clock_faults(mut self, allowed: bool) -> Builder {
+        self.clock_faults_allowed = allowed;
+        self
+    }
+
+    /// How long to wait for clocks that have no bound at the start (default 15 s).
+    pub fn clock_wait(mut self, limit: Duration) -> Builder {
+        self.clock_wait = Some(limit);
+        self
+    }
+
+    /// Who is told, in a sentence, when opening has to wait for something.
+    pub fn on_wait(mut self, tell: fn(&str)) -> Builder {
+        self.on_wait = Some(tell);
         self
     }
 
@@ -98,7 +148,7 @@ pub struct Universe {
     client: Client,
     database: Arc<Database>,
     description: Description,
-    clock: TrueTime,
+    clocks: Clocks,
     _folder: Folder,
 }
 
@@ -127,6 +177,10 @@ impl Universe {
             return Err(OpenError::Replicas { folder: path.to_owned(), existing, asked });
         }
         let description = existing.clone().unwrap_or(wanted);
+        let clocks =
+            Clocks::open(&builder.clocks, description.replicas, builder.clock_faults_allowed)?;
+        let limit = builder.clock_wait.unwrap_or(CLOCK_WAIT_DEFAULT);
+        clocks.wait(limit, builder.on_wait).await?;
         let folders = (1..=description.replicas).map(|node| folder.node(node)).collect();
         let engines = open_engines(folders)?;
         if existing.is_none() {
@@ -138,11 +192,10 @@ impl Universe {
             }
             folder.describe(&description)?;
         }
-        let clock = TrueTime::new(Local::default());
-        let nodes = start_nodes(&description, engines, &clock)?;
-        let client = make_client(&description, &nodes, &clock);
+        let nodes = start_nodes(&description, engines, &clocks)?;
+        let client = make_client(&description, &nodes, clocks.of(Whose::Client));
         let database = Database::open(client.clone()).await.map_err(OpenError::NotServing)?;
-        Ok(Universe { nodes, client, database, description, clock, _folder: folder })
+        Ok(Universe { nodes, client, database, description, clocks, _folder: folder })
     }
 
     /// The database of this universe.
@@ -190,9 +243,28 @@ impl Universe {
         &self.description.id
     }
 
-    /// `now().latest` of the universe's clock, where it has a bound.
+    /// `now().latest` of the clients' clock, where it has a bound.
     pub fn now(&self) -> Option<Timestamp> {
-        self.clock.now().ok().map(|now| now.latest())
+        self.clocks.of(Whose::Client).now().ok().map(|now| now.latest())
+    }
+
+    /// What all clocks say now: the nodes' in order, the clients' last.
+    pub fn clocks(&self) -> Vec<NodeClock> {
+        self.clocks.all()
+    }
+
+    /// The clocks by themselves, for those who look at them while others work.
+    pub fn clock_handle(&self) -> Clocks {
+        self.clocks.clone()
+    }
+
+    /// Changes what is wrong with a simulated clock while the universe runs.
+    ///
+    /// # Errors
+    /// Only in a universe that was opened with [`Builder::allow_clock_faults`], and only simulated
+    /// clocks.
+    pub fn set_clock(&self, whose: Whose, change: &ClockChange) -> Result<(), ClockChangeError> {
+        self.clocks.set(whose, change)
     }
 
     /// Stops the servers and waits for their threads. Transactions under way end with errors.
@@ -219,12 +291,11 @@ fn open_engines(folders: Vec<PathBuf>) -> Result<Vec<Rocks>, OpenError> {
 fn start_nodes(
     description: &Description,
     engines: Vec<Rocks>,
-    clock: &TrueTime,
+    clocks: &Clocks,
 ) -> Result<Vec<Arc<Node>>, OpenError> {
     let voters: Vec<NodeId> = (1..=description.replicas).map(NodeId).collect();
     let mut settings = Settings { seed: rand::random(), ..Settings::default() };
     settings.txn.retention_ms = description.retention_s * 1_000;
-    settings.validate(Local::EPSILON_US_DEFAULT).map_err(OpenError::Invalid)?;
     let alone = description.replicas == 1;
     let mut nodes = Vec::new();
     for (node, engine) in voters.into_iter().zip(engines) {
@@ -233,7 +304,7 @@ fn start_nodes(
             groups: (0..=description.groups).map(GroupId).collect(),
             settings: settings.clone(),
             engine: Arc::new(engine) as Arc<dyn Engine>,
-            clock: clock.clone(),
+            clock: clocks.of(Whose::Node(node)),
             shards: if alone { 2 } else { 1 },
             readers: if alone { 2 } else { 1 },
         })?));
@@ -242,7 +313,7 @@ fn start_nodes(
     Ok(nodes)
 }
 
-fn make_client(description: &Description, nodes: &[Arc<Node>], clock: &TrueTime) -> Client {
+fn make_client(description: &Description, nodes: &[Arc<Node>], clock: TrueTime) -> Client {
     let placement = HashPlacement {
         groups: description.groups,
         root_prefix: Key::from_static(&sql::keys::CATALOG_PREFIX),
@@ -255,5 +326,5 @@ fn make_client(description: &Description, nodes: &[Arc<Node>], clock: &TrueTime)
         ..ClientConfig::default()
     };
     let transport = Arc::new(InProcess::new(nodes));
-    Client::new(transport, Arc::new(TokioClock::new(clock.clone())), Arc::new(placement), config)
+    Client::new(transport, Arc::new(TokioClock::new(clock)), Arc::new(placement), config)
 }

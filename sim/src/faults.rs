@@ -9,6 +9,7 @@
 //! | pause | a process stands still, for longer than a lease at times, between two steps or two effects |
 //! | slow disk | syncs take up to 300 ms for a while |
 //! | clock step | a clock jumps to another place within its bound |
+//! | clock lost | a clock has no bound for a while (T5) |
 //! | rot, wipe | an entry of the log is damaged, or the whole disk is lost, while the process is down |
 
 use crate::history::Violation;
@@ -24,13 +25,14 @@ use std::collections::BTreeSet;
 use truetime::providers::Drift;
 
 /// What comes again and again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Crash,
     Cut,
     Pause,
     SlowDisk,
     ClockStep,
+    ClockLoss,
 }
 
 /// What happens to a disk.
@@ -45,6 +47,8 @@ pub enum Damage {
 /// The state of the injection.
 pub(crate) struct Faults {
     pub rng: SmallRng,
+    /// For clocks that lose their bound.
+    clocks: SmallRng,
     pub injecting: bool,
     counts: FaultCount,
     /// Down for good.
@@ -60,9 +64,10 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub fn new(rng: SmallRng) -> Faults {
+    pub fn new(rng: SmallRng, clocks: SmallRng) -> Faults {
         Faults {
             rng,
+            clocks,
             injecting: false,
             counts: FaultCount::default(),
             buried: BTreeSet::new(),
@@ -89,6 +94,7 @@ impl World {
         for kind in [Kind::Crash, Kind::Cut, Kind::Pause, Kind::SlowDisk, Kind::ClockStep] {
             self.schedule_fault(kind);
         }
+        self.schedule_fault(Kind::ClockLoss);
     }
 
     fn schedule_fault(&mut self, kind: Kind) {
@@ -98,9 +104,14 @@ impl World {
             Kind::Pause => self.options.pause_every_us,
             Kind::SlowDisk => self.options.slow_disk_every_us,
             Kind::ClockStep => self.options.clock_step_every_us,
+            Kind::ClockLoss => self.options.clock_loss_every_us,
         };
         if mean > 0 && self.faults.injecting {
-            let after_us = self.faults.rng.random_range(mean / 4..=mean * 7 / 4);
+            let rng = match kind {
+                Kind::ClockLoss => &mut self.faults.clocks,
+                _ => &mut self.faults.rng,
+            };
+            let after_us = rng.random_range(mean / 4..=mean * 7 / 4);
             self.schedule(after_us * 1_000, Action::Fault(kind));
         }
     }
@@ -113,6 +124,10 @@ impl World {
     pub(crate) fn inject(&mut self, kind: Kind) {
         if !self.faults.injecting {
             return;
+        }
+        if kind == Kind::ClockLoss {
+            self.lose_clock();
+            return self.schedule_fault(kind);
         }
         let one = self.any_node();
         match kind {
@@ -146,6 +161,7 @@ impl World {
                 self.note(|| format!("{one} has a slow disk for {} ms", for_us / 1_000));
             }
             Kind::ClockStep => self.step_clock(one),
+            Kind::ClockLoss => {}
         }
         self.schedule_fault(kind);
     }
@@ -223,6 +239,17 @@ impl World {
         let drift = Drift::Constant { offset_ns };
         self.node(node).skew.set(|skew| skew.drift = drift);
         self.note(|| format!("{node} has its clock set to {offset_ns} ns off"));
+    }
+
+    /// A clock has no bound, for up to three leases.
+    fn lose_clock(&mut self) {
+        self.faults.count(Fault::ClockLost);
+        let nodes = self.node_ids();
+        let node = nodes[self.faults.clocks.random_range(0..nodes.len())];
+        let for_us = self.faults.clocks.random_range(1_000..self.options.lease_ms * 3_000);
+        self.node(node).skew.set(|skew| skew.lost = true);
+        self.note(|| format!("{node} loses its clock for {} ms", for_us / 1_000));
+        self.schedule(for_us * 1_000, Action::ClockBack { node });
     }
 
     /// A process stands still, with these effects of its last step to go.
@@ -344,6 +371,7 @@ impl World {
         for node in self.node_ids() {
             self.node(node).trap = None;
             self.node(node).slow_until_ns = 0;
+            self.node(node).skew.set(|skew| skew.lost = false);
             self.restart(node)?;
         }
         self.note(|| "heal".into());

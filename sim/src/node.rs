@@ -71,6 +71,10 @@ pub(crate) enum Action {
     Join {
         partition: u64,
     },
+    /// A clock has a bound again.
+    ClockBack {
+        node: NodeId,
+    },
     Fault(Kind),
 }
 

@@ -65,6 +65,8 @@ pub struct Options {
     pub slow_disk_every_us: u64,
     /// Steps of a clock within its bound.
     pub clock_step_every_us: u64,
+    /// Times in which a clock has no bound.
+    pub clock_loss_every_us: u64,
     /// Probability that a crashed node finds an entry of its log damaged.
     pub rot: f64,
     /// Probability that a leader comes into trouble as soon as it is elected, or has changed the
@@ -115,6 +117,8 @@ impl Options {
         if scenario == Scenario::Membership {
             options.members(rng);
         }
+        // Last, so that it shuffles nothing that is drawn above.
+        options.clock_loss_every_us = pick(rng, &[0, 0, 0, 500_000]);
         options
     }
 
@@ -147,6 +151,7 @@ impl Options {
             pause_every_us: pick(rng, &[0, 0, 1_000_000]),
             slow_disk_every_us: pick(rng, &[0, 0, 2_000_000]),
             clock_step_every_us: pick(rng, &[0, 0, 500_000]),
+            clock_loss_every_us: 0,
             rot: 0.0,
             ambush: 0.0,
             plot: false,
@@ -188,6 +193,7 @@ impl Options {
             pause_every_us: 0,
             slow_disk_every_us: 0,
             clock_step_every_us: 0,
+            clock_loss_every_us: 0,
             rot: 0.0,
             ambush: 0.0,
             plot: false,
@@ -332,6 +338,7 @@ impl fmt::Display for Options {
             ("pause", self.pause_every_us),
             ("slow disk", self.slow_disk_every_us),
             ("clock step", self.clock_step_every_us),
+            ("clock lost", self.clock_loss_every_us),
             ("transfer", self.transfer_every_us),
             ("change of members", self.change_every_us),
         ];

@@ -32,6 +32,8 @@ pub enum Fault {
     SlowDisk,
     /// A clock jumped within its bound.
     ClockStep,
+    /// A clock had no bound for a while.
+    ClockLost,
     /// An entry of a log was damaged.
     Rot,
     /// A disk was lost.
@@ -44,7 +46,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with what reports call them.
-    pub const ALL: [(Fault, &'static str); 17] = [
+    pub const ALL: [(Fault, &'static str); 18] = [
         (Fault::Crash, "crashes"),
         (Fault::CrashMidStep, "crashes within a step"),
         (Fault::PowerCut, "power cuts"),
@@ -58,6 +60,7 @@ impl Fault {
         (Fault::PauseMidStep, "pauses within a step"),
         (Fault::SlowDisk, "slow disks"),
         (Fault::ClockStep, "clock steps"),
+        (Fault::ClockLost, "clocks lost"),
         (Fault::Rot, "entries rotten"),
         (Fault::Wipe, "disks wiped"),
         (Fault::Lost, "messages lost"),

@@ -116,7 +116,7 @@ impl World {
             nodes,
             network: Network::new(stream(seed, 3)),
             disk: stream(seed, 4),
-            faults: Faults::new(stream(seed, 5)),
+            faults: Faults::new(stream(seed, 5), stream(seed, 6)),
             clocks,
             executor: Executor::default(),
             wishes: Arc::default(),
@@ -348,6 +348,7 @@ impl World {
             Action::Mend { from, to } if self.faults.injecting => self.network.mend(from, to),
             Action::Part { side, for_ns } => self.part(side, for_ns),
             Action::Join { partition } => self.network.join(partition),
+            Action::ClockBack { node } => self.node(node).skew.set(|skew| skew.lost = false),
             Action::Fault(kind) => self.inject(kind),
             _ => {}
         }

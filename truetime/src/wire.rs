@@ -14,7 +14,7 @@
 //! | 16–23 | `earliest`, in nanoseconds since the epoch | 0 | of a time, else 0 |
 //! | 24–31 | `latest`, likewise | 0 | of a time, else 0 |
 //! | 32–35 | CRC-32 of bytes 0–31 | | |
-//! | 36–51 | [`Tag`](crate::key::Tag) of bytes 0–35 | | |
+//! | 36–51 | [`Tag`] of bytes 0–35 | | |
 //!
 //! The checksum tells damage from forgery; only the tag is security. An answer from the past is
 //! recognized by its request id, which nobody could know in advance. Each message has exactly one

@@ -4,5 +4,6 @@ pub mod admin;
 pub mod bench;
 pub mod check;
 pub mod import;
+pub mod lab;
 pub mod sim;
 pub mod sql;

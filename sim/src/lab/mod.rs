@@ -32,7 +32,7 @@ pub mod experiments;
 mod parameters;
 pub mod report;
 
-pub use parameters::{Parameter, Setup, SetupError};
+pub use parameters::{Parameter, Setup, SetupError, nearest};
 pub use report::Report;
 
 use std::panic::{self, AssertUnwindSafe};

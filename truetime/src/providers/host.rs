@@ -1,5 +1,6 @@
 //! The clocks of the host: the one place that asks the operating system what time it is (T1).
 
+use crate::bound::{Synchronization, drift_ns};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
@@ -26,34 +27,118 @@ fn read_ns(id: ClockId) -> u64 {
     seconds * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
 }
 
+/// What was read at one instant, and between which readings of `CLOCK_BOOTTIME` that instant was:
+/// whoever reads two clocks may be held up in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bracket<T> {
+    /// `CLOCK_BOOTTIME` before, in nanoseconds.
+    pub before_ns: u64,
+    /// What was read.
+    pub value: T,
+    /// `CLOCK_BOOTTIME` after, in nanoseconds.
+    pub after_ns: u64,
+}
+
+impl<T> Bracket<T> {
+    /// Reads a few times, and keeps what was held up the least.
+    pub fn around(mut read: impl FnMut() -> T) -> Bracket<T> {
+        const READINGS: usize = 5;
+        let mut once = || Bracket { before_ns: boot_ns(), value: read(), after_ns: boot_ns() };
+        let mut best = once();
+        for _ in 1..READINGS {
+            let next = once();
+            if next.width_ns() < best.width_ns() {
+                best = next;
+            }
+        }
+        best
+    }
+
+    /// How long it took.
+    pub fn width_ns(&self) -> u64 {
+        self.after_ns.saturating_sub(self.before_ns)
+    }
+
+    /// What is known as of `before_ns`, if what was read says that absolute time was between these
+    /// at that instant, and `CLOCK_BOOTTIME` is off by at most `drift_ppm`.
+    pub fn synchronization(
+        &self,
+        earliest_ns: u64,
+        latest_ns: u64,
+        drift_ppm: u32,
+    ) -> Synchronization {
+        let width_ns = self.width_ns();
+        let back_ns = width_ns + drift_ns(width_ns, drift_ppm);
+        Synchronization::new(self.before_ns, earliest_ns.saturating_sub(back_ns), latest_ns)
+    }
+}
+
 /// The host's wall clock as it was when this was made, carried on by `CLOCK_BOOTTIME`: a step of
 /// the wall clock since then is not seen.
 #[derive(Clone, Copy, Debug)]
 pub struct HostTime {
     /// Realtime minus boottime, in nanoseconds.
     offset_ns: u64,
+    error_ns: u64,
 }
 
 impl HostTime {
-    /// As of now. Of a few readings of both clocks the closest pair counts, for the thread may be
-    /// held up between the two.
+    /// As of now.
     pub fn new() -> HostTime {
-        let pair = |_| {
-            let (before, real, after) = (boot_ns(), real_ns(), boot_ns());
-            (after - before, real.saturating_sub(before))
-        };
-        let closest = (0..5).map(pair).min();
-        HostTime { offset_ns: closest.map_or(0, |(_, offset_ns)| offset_ns) }
+        let real = Bracket::around(real_ns);
+        let middle_ns = real.before_ns + real.width_ns() / 2;
+        HostTime {
+            offset_ns: real.value.saturating_sub(middle_ns),
+            error_ns: real.width_ns().div_ceil(2),
+        }
     }
 
     /// Nanoseconds since the epoch.
     pub fn now_ns(&self) -> u64 {
         boot_ns() + self.offset_ns
     }
+
+    /// By how much it may differ from what the wall clock showed when this was made, in
+    /// nanoseconds: the two clocks of the host cannot be read at once.
+    pub fn error_ns(&self) -> u64 {
+        self.error_ns
+    }
 }
 
 impl Default for HostTime {
     fn default() -> Self {
         HostTime::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_readings_the_one_that_was_held_up_least_counts() {
+        let mut readings = [50, 0, 50, 50, 50].into_iter();
+        let best = Bracket::around(|| {
+            let ms = readings.next().unwrap();
+            rest(Duration::from_millis(ms));
+            ms
+        });
+        assert_eq!(best.value, 0);
+        assert!(best.width_ns() < 50_000_000);
+    }
+
+    #[test]
+    fn what_was_read_late_may_have_been_read_early() {
+        let read = Bracket { before_ns: 1_000, value: (), after_ns: 1_100 };
+        let then = read.synchronization(50_000, 50_010, 1_000);
+        assert_eq!(then, Synchronization::new(1_000, 50_000 - 101, 50_010));
+    }
+
+    #[test]
+    fn host_time_is_the_wall_clock_within_its_error() {
+        let host = HostTime::new();
+        let error_ns = host.error_ns() + 1_000_000;
+        let (before_ns, real_ns, after_ns) = (host.now_ns(), real_ns(), host.now_ns());
+        assert!(before_ns <= real_ns + error_ns && real_ns <= after_ns + error_ns, "{host:?}");
     }
 }

@@ -105,12 +105,14 @@ pub struct Skew {
     /// Whether it gives its latest time as its earliest too: timestamps are what they were, and no
     /// wait for one to pass takes any time. Commit wait off, by the clock's doing.
     pub hasty: bool,
+    /// Whether it has no bound: nothing is wrong with what it says, for it says nothing (T5).
+    pub lost: bool,
 }
 
 impl Skew {
     /// A clock that claims half-width `epsilon_ns`, and deviates as `drift` has it.
     pub fn new(drift: Drift, epsilon_ns: u64) -> Skew {
-        Skew { drift, epsilon_ns, lie_ns: 0, hasty: false }
+        Skew { drift, epsilon_ns, lie_ns: 0, hasty: false, lost: false }
     }
 
     /// The half-width that it claims, in nanoseconds.
@@ -193,6 +195,10 @@ impl Clock for Simulated {
     fn read(&self) -> Result<Reading, ClockError> {
         let absolute_ns = self.absolute.now_ns();
         let skew = **self.skew.load();
+        if skew.lost {
+            let reason = "it has been told to have no bound".into();
+            return Err(ClockError { status: Status::Unsynchronized, reason, provider: NAME });
+        }
         if let Some(guard) = &self.guard {
             let resynchronize = || self.set(|skew| skew.set_offset(absolute_ns, 0));
             guard.look(absolute_ns, &skew, resynchronize).map_err(|reason| ClockError {

@@ -14,12 +14,15 @@ use proto::{Ballot, Error, GroupId, Key, KeyRange, Page, TxnId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use truetime::Timestamp;
 
 /// Largest sum of keys and values one commit may write, in bytes (as Cloud Spanner publishes).
 pub const COMMIT_BYTES_MAX: usize = 100 << 20;
 /// How often an unknown outcome is asked for before it is handed to the caller.
 const RESOLVE_ATTEMPTS: u32 = 6;
+/// Pause before asking again when there is no time (T5), which a client may learn at once.
+const TIMELESS_PAUSE: Duration = Duration::from_secs(1);
 
 /// A read-write transaction; cheap to clone, all clones are one transaction. Dropping the last
 /// clone without a commit releases its locks.
@@ -267,14 +270,15 @@ impl ReadWrite {
     ///
     /// # Errors
     /// `Aborted`: nothing happened, run it again. `OutcomeUnknown`: it may have happened, and the
-    /// coordinator could not be asked in time.
+    /// coordinator could not be asked in time. `ClockUnavailable`: the client has no time, so
+    /// nothing was sent and nothing happened (T5).
     pub async fn commit(&self) -> Result<Receipt, Error> {
-        let parts = self.take_parts()?;
         let inner = &self.shared.inner;
+        let now = inner.clock.now()?;
+        let parts = self.take_parts()?;
         let Some(coordinator) = choose_coordinator(&parts) else {
-            let timestamp = inner.clock.now()?.latest();
             return Ok(Receipt {
-                timestamp,
+                timestamp: now.latest(),
                 prepared: Vec::new(),
                 arrived: None,
                 waited: None,
@@ -387,6 +391,9 @@ impl ReadWrite {
                     other => return Err(unexpected(&other)),
                 },
                 Err(Error::DeadlineExceeded(_) | Error::FailedPrecondition(_)) => {}
+                Err(Error::ClockUnavailable { .. }) => {
+                    self.shared.inner.clock.sleep(TIMELESS_PAUSE).await;
+                }
                 Err(error) => return Err(Error::OutcomeUnknown { reason: error.to_string() }),
             }
         }

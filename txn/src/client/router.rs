@@ -23,6 +23,8 @@ struct Search {
     turn: NodeId,
     /// The node asked last was hinted at.
     hinted: bool,
+    /// Nodes whose last answer was that they have no time (T5), and what they said.
+    timeless: BTreeMap<NodeId, String>,
 }
 
 /// What is known of a group's leadership; a hint, the server decides (X12).
@@ -60,7 +62,7 @@ impl Router {
     /// Asks a group's leader, under whatever ballot it leads.
     ///
     /// # Errors
-    /// What the leader says, or `DeadlineExceeded`.
+    /// As [`ask_under`](Self::ask_under).
     pub async fn ask(&self, group: GroupId, body: Body) -> Result<Reply, Error> {
         self.ask_under(group, body, None).await
     }
@@ -69,7 +71,10 @@ impl Router {
     /// leader refuses it (X3).
     ///
     /// # Errors
-    /// What the leader says, or `DeadlineExceeded`.
+    /// What the leader says. When there is none for the whole time of an operation:
+    /// `ClockUnavailable` if that is because a majority of the nodes have no time (T5), otherwise
+    /// `DeadlineExceeded`. Either says nothing about whether an attempt took effect: what can be
+    /// asked for by its id is to be asked for (X9).
     pub async fn ask_under(
         &self,
         group: GroupId,
@@ -78,7 +83,7 @@ impl Router {
     ) -> Result<Reply, Error> {
         let give_up = self.give_up_at()?;
         let mut target = self.leader(group);
-        let mut search = Search { turn: target.node, hinted: false };
+        let mut search = Search { turn: target.node, hinted: false, timeless: BTreeMap::new() };
         loop {
             let request = Request {
                 group,
@@ -87,6 +92,7 @@ impl Router {
                 body: body.clone(),
             };
             let answer = self.attempt(target.node, request).await;
+            search.timeless.remove(&target.node);
             match answer {
                 Some(Ok(reply)) => {
                     self.remember(group, Leader { node: target.node, ballot: Some(reply.ballot) });
@@ -100,19 +106,33 @@ impl Router {
                 Some(Err(Error::NotLeader { hint })) => {
                     target = self.next_target(&mut search, hint);
                 }
-                Some(Err(Error::ClockUnavailable { .. })) | None => {
+                Some(Err(Error::ClockUnavailable { reason })) => {
+                    search.timeless.insert(target.node, reason);
                     target = self.next_target(&mut search, None);
                 }
+                None => target = self.next_target(&mut search, None),
                 Some(Err(Error::ResourceExhausted(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
             if self.clock.now()?.after(give_up) {
                 self.forget(group);
-                return Err(Error::DeadlineExceeded(format!(
-                    "no answer from the leader of {group}"
-                )));
+                return Err(self.no_leader(group, &search));
             }
             self.clock.sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+        }
+    }
+
+    /// Why nobody has answered for a group. Without time on a majority of the nodes, no group has a
+    /// leader: that is for whoever keeps the clocks, and not a matter of asking longer.
+    fn no_leader(&self, group: GroupId, search: &Search) -> Error {
+        let (nodes, timeless) = (self.transport.nodes().len(), &search.timeless);
+        match timeless.iter().next() {
+            Some((node, reason)) if timeless.len() > nodes / 2 => {
+                let count = timeless.len();
+                let reason = format!("{count} of {nodes} nodes have no time; {node}: {reason}");
+                Error::ClockUnavailable { reason }
+            }
+            _ => Error::DeadlineExceeded(format!("no answer from the leader of {group}")),
         }
     }
 
@@ -181,3 +201,6 @@ impl Router {
         Leader { node, ballot: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,7 +124,7 @@ fn draw(
     chart: &Chart,
     frame: Frame,
     extent: &Extent,
-    lanes: &Lanes,
+    lanes: &Lanes<'_>,
     backend: SVGBackend<'_>,
 ) -> Result<(), Box<dyn Error>> {
     let root = backend.into_drawing_area();
@@ -241,7 +241,7 @@ fn draw_points(
 fn draw_marks(
     root: &DrawingArea<SVGBackend<'_>, Shift>,
     context: &Context<'_, '_>,
-    lanes: &Lanes,
+    lanes: &Lanes<'_>,
     extent: &Extent,
     ink: &TextStyle<'_>,
 ) -> Result<(), Box<dyn Error>> {
