@@ -6,8 +6,8 @@ use crate::history::Violation;
 use crate::verdicts::Verdicts;
 use crate::world::{Handled, World};
 use proto::{GroupId, NodeId, TxnId};
-use truetime::TrueTime;
 use truetime::providers::{Absolute, Simulated, Skew};
+use truetime::{Timestamp, TrueTime};
 
 impl World {
     /// From now on violations are collected, and end nothing; and as many events may happen as
@@ -107,6 +107,11 @@ impl World {
             let end = group.replica().lease_end();
             group.manager().serving().is_some() && end.is_some_and(|end| now.before(end))
         })
+    }
+
+    /// Until when a node's lease of a group lasts, by its own clock, if it leads (L2).
+    pub fn lease_end(&self, node: NodeId, group: GroupId) -> Option<Timestamp> {
+        self.replica(node, group)?.lease_end()
     }
 
     fn others(&self, node: NodeId) -> Vec<NodeId> {

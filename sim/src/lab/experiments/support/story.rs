@@ -54,18 +54,20 @@ impl Teller<'_> {
         format!("{:.3} ms", self.since(at.micros() * 1_000))
     }
 
-    /// What a clock said at an absolute time, and how wrong that was.
+    /// What a clock said at an absolute time, and how far that was in it or outside.
     fn clock(&self, at_ns: u64, said: Interval) -> String {
-        let (from, to) = (said.earliest(), said.latest());
-        let middle_us = (from.micros() + to.micros()) as f64 / 2.0;
-        let off_ms = middle_us / 1e3 - at_ns as f64 / 1e6;
-        let way = if off_ms < 0.0 { "behind" } else { "ahead" };
-        format!(
-            "its clock says [{:.3}, {:.3}], its middle {:.3} ms {way}",
-            self.since(from.micros() * 1_000),
-            self.since(to.micros() * 1_000),
-            off_ms.abs()
-        )
+        let (from_ns, to_ns) = (said.earliest().micros() * 1_000, said.latest().micros() * 1_000);
+        let shown = format!("[{:.3}, {:.3}]", self.since(from_ns), self.since(to_ns));
+        let by = |ns: u64| format!("{:.3} ms", ns as f64 / 1e6);
+        match () {
+            () if at_ns < from_ns => {
+                format!("its clock says {shown}: not before {} from now", by(from_ns - at_ns))
+            }
+            () if at_ns > to_ns => {
+                format!("its clock says {shown}: not after {} ago", by(at_ns - to_ns))
+            }
+            () => format!("its clock says {shown}, which is true"),
+        }
     }
 
     fn operation(&self, name: &str, op: &Operation, at: Timestamp) -> Vec<Line> {
