@@ -22,6 +22,11 @@ impl World {
         self.events_max = events_max;
     }
 
+    /// Compares tablets at every so many slots only: that takes as long as they are large.
+    pub fn compare_tablets_every(&mut self, slots: u64) {
+        self.contents_every = slots;
+    }
+
     /// What was collected.
     pub fn verdicts(&self) -> &Verdicts {
         &self.watch.verdicts

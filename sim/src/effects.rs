@@ -87,7 +87,7 @@ impl World {
             Effect::Apply(ops) => {
                 self.judge(visibility::check(now_ns, node, &ops))?;
                 self.node(node).engine.write(&ops, Durability::Buffered).expect("memory writes");
-                self.compare_contents(node, 8)
+                self.compare_contents(node, self.contents_every)
             }
             Effect::Persist(Persist { batch, ops }) => {
                 let sync_ns = self.sync_ns(node);

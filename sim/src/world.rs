@@ -33,6 +33,9 @@ const START_NS: u64 = 1_000_000_000_000;
 /// A run of some seconds takes some ten thousand events; one that takes more goes round in circles.
 const EVENTS_MAX: u64 = 1_000_000;
 
+/// Tablets are compared at every so many slots.
+const CONTENTS_EVERY: u64 = 8;
+
 /// See the [module](self).
 pub struct World {
     absolute_ns: Arc<AtomicU64>,
@@ -58,6 +61,8 @@ pub struct World {
     pub(crate) tally: Tally,
     /// After so many events the run is taken for one that goes round in circles.
     pub(crate) events_max: u64,
+    /// Tablets are compared at every so many slots.
+    pub(crate) contents_every: u64,
     trace_hash: u64,
     trace: bool,
 }
@@ -127,6 +132,7 @@ impl World {
             watch: Watch::default(),
             tally: Tally::default(),
             events_max: EVENTS_MAX,
+            contents_every: CONTENTS_EVERY,
             trace_hash: 0xcbf2_9ce4_8422_2325,
             trace,
         };

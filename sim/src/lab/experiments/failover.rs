@@ -37,8 +37,20 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::measure("lease", "s", 10.0, (0.5, 20.0), "length of a lease"),
     Parameter::count("groups", "", 10, (1, 50), "groups, all led by one server at first"),
     Parameter::count("servers", "", 5, (3, 7), "servers with a replica of each group"),
-    Parameter::measure("length", "s", 25.0, (10.0, 120.0), "how long it is watched; the blow falls after 5 s"),
-    Parameter::measure("pause", "ms", 20.0, (1.0, 1_000.0), "mean pause of a client between two operations"),
+    Parameter::measure(
+        "length",
+        "s",
+        25.0,
+        (10.0, 120.0),
+        "how long it is watched; the blow falls after 5 s",
+    ),
+    Parameter::measure(
+        "pause",
+        "ms",
+        20.0,
+        (1.0, 1_000.0),
+        "mean pause of a client between two operations",
+    ),
     Parameter::measure("epsilon", "ms", 4.0, (0.0, 50.0), "half-width of every clock"),
 ];
 
@@ -202,8 +214,7 @@ fn start_client(
     zero_ns: u64,
     outcome: &Arc<Mutex<Outcome>>,
 ) {
-    let config =
-        ClientConfig { attempt_ms: 300, operation_ms: 15_000, ..ClientConfig::default() };
+    let config = ClientConfig { attempt_ms: 300, operation_ms: 15_000, ..ClientConfig::default() };
     let nodes = stage.world.nodes();
     let (client, port) = stage.client_of(nodes, config);
     let mut rng = stream(point.seed, 300 + 2 * u64::from(group.0) + u64::from(writes));
@@ -280,7 +291,8 @@ impl Experiment for Failover {
         };
         let points = Blow::ALL.map(point);
         progress.begin(points.len() as u64);
-        let outcomes = sweep(&points, progress, |point| guarded(|| measure(*point)).map_err(failed))?;
+        let outcomes =
+            sweep(&points, progress, |point| guarded(|| measure(*point)).map_err(failed))?;
         let measured: Vec<(Point, Outcome)> = points.into_iter().zip(outcomes).collect();
         Ok(self.report(setup, &measured))
     }
@@ -299,16 +311,23 @@ impl Failover {
             })
         };
         let reads = chart("Strong reads, cumulated", |outcome| &outcome.reads_s);
-        report.draw(reads.caption("Flat is where nobody is answered. Steps are groups that lead again."));
+        report.draw(
+            reads.caption("Flat is where nobody is answered. Steps are groups that lead again."),
+        );
         report.draw(chart("Commits, cumulated", |outcome| &outcome.writes_s));
         let columns = [
-            "killed", "longest gap of reads (s)", "of commits (s)", "of one group (s)",
-            "per second before", "in the last 5 s",
+            "killed",
+            "longest gap of reads (s)",
+            "of commits (s)",
+            "of one group (s)",
+            "per second before",
+            "in the last 5 s",
         ];
         let mut table = Table::new("What clients feel", &columns);
         let (mut gaps, mut back) = (Vec::new(), true);
         for (point, outcome) in measured {
-            let (before, after) = (outcome.rate(0.0, KILL_S), outcome.rate(length_s - 5.0, length_s));
+            let (before, after) =
+                (outcome.rate(0.0, KILL_S), outcome.rate(length_s - 5.0, length_s));
             let gap_s = outcome.longest_gap_s(length_s);
             gaps.push((point.blow, gap_s));
             back &= after >= 0.9 * before;
@@ -329,15 +348,34 @@ impl Failover {
              {hard:.1} s, until its leases of {lease_s:.0} s are over; one that steps down first, \
              for {soft:.2} s."
         ));
-        report.find("longest gap of a group when a follower is killed", format!("{other:.3} s"), "under half a second", other < 0.5);
+        report.find(
+            "longest gap of a group when a follower is killed",
+            format!("{other:.3} s"),
+            "under half a second",
+            other < 0.5,
+        );
         report.find(
             "longest gap of a group when its leader is killed",
             format!("{hard:.2} s"),
-            format!("from {:.1} to {:.1} s: the lease, and an election", 0.7 * lease_s, 1.5 * lease_s + 1.0),
+            format!(
+                "from {:.1} to {:.1} s: the lease, and an election",
+                0.7 * lease_s,
+                1.5 * lease_s + 1.0
+            ),
             (0.7 * lease_s..1.5 * lease_s + 1.0).contains(&hard),
         );
-        report.find("longest gap of a group when its leader steps down first", format!("{soft:.3} s"), "under half a second", soft < 0.5);
-        report.find("the rate in the last five seconds", if back { "as before" } else { "lower" }, "within 10 % of what it was before", back);
+        report.find(
+            "longest gap of a group when its leader steps down first",
+            format!("{soft:.3} s"),
+            "under half a second",
+            soft < 0.5,
+        );
+        report.find(
+            "the rate in the last five seconds",
+            if back { "as before" } else { "lower" },
+            "within 10 % of what it was before",
+            back,
+        );
         report.note(
             "All groups are led by one server at first. One client reads a row of each group, strongly, \
              and one writes it, one operation after the other. After five seconds a server is killed, \

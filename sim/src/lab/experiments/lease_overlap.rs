@@ -45,7 +45,9 @@ pub struct LeaseOverlap;
 /// How a leader's clock can be wrong by D.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// D ahead while its lease is counted, then right.
+    /// D ahead while its lease is counted; from then on so slow that it is right a lease later.
+    AheadThenSlow,
+    /// D ahead while its lease is counted, then set right at once.
     SetBack,
     /// D ahead, always.
     Ahead,
@@ -55,10 +57,11 @@ pub enum Error {
 }
 
 impl Error {
-    const ALL: [Error; 3] = [Error::SetBack, Error::Ahead, Error::Slow];
+    const ALL: [Error; 4] = [Error::AheadThenSlow, Error::SetBack, Error::Ahead, Error::Slow];
 
     fn name(self) -> &'static str {
         match self {
+            Error::AheadThenSlow => "ahead, then slow",
             Error::SetBack => "ahead, then set back",
             Error::Ahead => "ahead all the time",
             Error::Slow => "running slow",
@@ -133,28 +136,32 @@ pub fn measure(point: Point) -> Result<Outcome, Violation> {
         return Err(Violation::new("progress", "P8", format!("{OLD} does not lead")));
     }
     let cut_ns = stage.world.absolute_ns();
-    let lease_end = stage.world.lease_end(OLD, GROUP).unwrap_or_default();
+    // A group that sleeps learns of the beats that renewed its lease when it wakes.
+    let mut lease_end = Timestamp::MIN;
     stage.world.cut_off(OLD);
-    let now = match point.error {
-        Error::SetBack => right,
-        Error::Ahead => at_first,
-        Error::Slow => {
-            let rate_ppm = -point.off_ms / point.lease_ms * 1e6;
-            let drift = Drift::Linear { offset_ns: 0, rate_ppm, since_ns: cut_ns };
-            Skew::new(drift, epsilon_ns)
-        }
+    // How long a slow clock is slow. None runs backwards.
+    let slow_ms = point.lease_ms.max(1.25 * point.off_ms);
+    let slow = |offset_ns| {
+        let rate_ppm = -point.off_ms / slow_ms * 1e6;
+        Skew::new(Drift::Linear { offset_ns, rate_ppm, since_ns: cut_ns }, epsilon_ns)
     };
-    stage.world.skew(OLD).set(|skew| *skew = now);
+    let (then, in_the_end) = match point.error {
+        Error::AheadThenSlow => (slow(off_ns), right),
+        Error::SetBack => (right, right),
+        Error::Ahead => (at_first, at_first),
+        Error::Slow => (slow(0), steady(-off_ns, epsilon_ns)),
+    };
+    stage.world.skew(OLD).set(|skew| *skew = then);
     start_clients(&mut stage, &row, READERS, &seen);
     let mut outcome = Outcome::default();
     let mut elected_ns = None;
     let end_ns = cut_ns + ms_ns(2.5 * point.lease_ms + point.off_ms);
     while stage.world.absolute_ns() < end_ns {
         stage.world.run_for(LOOK_US)?;
-        if point.error == Error::Slow && stage.world.absolute_ns() >= cut_ns + ms_ns(point.lease_ms)
-        {
-            stage.world.skew(OLD).set(|skew| *skew = steady(-off_ns, epsilon_ns));
+        if stage.world.absolute_ns() >= cut_ns + ms_ns(slow_ms) {
+            stage.world.skew(OLD).set(|skew| *skew = in_the_end);
         }
+        lease_end = lease_end.max(stage.world.lease_end(OLD, GROUP).unwrap_or_default());
         let new = stage.world.nodes().into_iter().skip(1).find(|n| stage.world.serves(*n, GROUP));
         if new.is_some() {
             elected_ns.get_or_insert(stage.world.absolute_ns());
@@ -262,12 +269,15 @@ fn tell(
     let line =
         |at_ns, who: &str, what: String| format!("{:>10.3} ms  {who:<6} {what}", since(at_ns));
     let is = match point.error {
+        Error::AheadThenSlow => {
+            format!("{:.1} ms ahead so far, will be right a lease later", point.off_ms)
+        }
         Error::SetBack => format!("{:.1} ms ahead so far, is set right", point.off_ms),
         Error::Ahead => format!("{:.1} ms ahead, stays so", point.off_ms),
         Error::Slow => format!("right so far, will be {:.1} ms behind a lease later", point.off_ms),
     };
     let lease = stamp(lease_end);
-    vec![
+    let mut lines = vec![
         format!("{:>13}  {:<6} what", "absolute time", "who"),
         line(cut_ns, "n1", format!("leads, is cut off from n2 and n3; its clock, {is}")),
         line(cut_ns, "n1", format!("holds a lease until {lease} by its own clock")),
@@ -378,13 +388,15 @@ impl LeaseOverlap {
         let (reads, bad) =
             inside.iter().fold((0, 0), |(all, bad), (_, o)| (all + o.reads, bad + o.stale));
         let longest = inside.iter().map(|(_, o)| o.overlap_ms).fold(0.0, f64::max);
-        let back: u64 = of(Error::SetBack).map(|(_, o)| o.stale).sum();
-        let first = of(Error::SetBack).find(|(_, o)| o.stale > 0).map(|(point, _)| point.off_ms);
+        let stale_of = |error| of(error).map(|(_, o)| o.stale).sum::<u64>();
+        let back = stale_of(Error::AheadThenSlow);
+        let first =
+            of(Error::AheadThenSlow).find(|(_, o)| o.stale > 0).map(|(point, _)| point.off_ms);
         report.summarize(match first {
             Some(off_ms) => format!(
-                "Within its bound a leader's clock never lets it serve beside another. Set back by \
-                 {off_ms:.0} ms, {:.0} times its bound, after its lease was counted, it gives out \
-                 stale reads.",
+                "Within its bound a leader's clock never lets it serve beside another. One that was \
+                 {off_ms:.0} ms ahead while its lease was counted, {:.0} times its bound, and is \
+                 right afterwards, gives out stale reads.",
                 off_ms / setup.get("epsilon")
             ),
             None => "No error that was tried leads to a stale read.".into(),
@@ -402,13 +414,19 @@ impl LeaseOverlap {
             longest == 0.0,
         );
         report.find(
-            "stale reads of a leader whose clock was ahead and is set back",
+            "stale reads of a leader whose clock was ahead and then slow",
             back.to_string(),
             "some, far enough beyond the bound",
             back > 0,
         );
-        let others: u64 =
-            [Error::Ahead, Error::Slow].into_iter().flat_map(of).map(|(_, o)| o.stale).sum();
+        let jumps = stale_of(Error::SetBack);
+        report.find(
+            "stale reads of a leader whose clock was ahead and is set back at once",
+            jumps.to_string(),
+            "none: it contradicts what it said before, and the node gives its leases up (T5)",
+            jumps == 0,
+        );
+        let others = stale_of(Error::Ahead) + stale_of(Error::Slow);
         report.find(
             "stale reads of a leader whose clock is ahead, or slow",
             others.to_string(),
@@ -436,11 +454,12 @@ impl LeaseOverlap {
              any more, by more than the time until the others have elected somebody.",
         );
         report.note(
-            "A clock set back by more than twice ε contradicts what it said before; a node notices \
-             that by itself, and answers nobody until time has caught up. What it serves after that, \
-             within what is left of the lease, is what is stale here.",
+            "A clock set back by more than twice ε contradicts what it said before: a node notices \
+             that by itself, answers nobody until time has caught up, and has given its leases up \
+             then. One that slows down until time has caught up contradicts nothing.",
         );
-        if let Some(lines) = of(Error::SetBack).find_map(|(_, outcome)| outcome.story.clone()) {
+        if let Some(lines) = of(Error::AheadThenSlow).find_map(|(_, outcome)| outcome.story.clone())
+        {
             report.tell("The first stale read", lines);
         }
         report

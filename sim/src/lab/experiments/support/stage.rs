@@ -14,6 +14,9 @@ use txn::client::{Client, ClientConfig, HashPlacement, Placement};
 /// How often leaders are asked to hand over until all groups are led as they should be.
 const ROUNDS_MAX: u32 = 400;
 
+/// At how many slots tablets are compared: these worlds live long.
+const COMPARE_SLOTS: u64 = 256;
+
 /// A world whose groups are led, and to which clients come.
 pub struct Stage {
     /// The world.
@@ -38,6 +41,7 @@ impl Stage {
         let groups = options.groups;
         let mut world = World::new(seed, options, false);
         world.allow_events(u64::MAX);
+        world.compare_tablets_every(COMPARE_SLOTS);
         for (node, skew) in world.nodes().into_iter().zip(clocks) {
             world.skew(node).set(|now| *now = *skew);
         }
