@@ -7,19 +7,22 @@
 //! | `sql` | a prompt on a terminal, scripts otherwise ([`shell`]) |
 //! | `import` | a CSV file into a table, in batches that are each one transaction |
 //! | `admin groups` | every Paxos group at every replica, at a glance |
+//! | `admin clock` | what the clocks say, and the masters they have it from |
 //! | `check replicas` | what replicas have on disk, compared |
+//! | `check history` | what clients did and saw, judged by the checkers of the simulator |
 //! | `sim` | the simulated world, seed by seed |
 //! | `lab` | experiments on clocks: what a bound buys, what breaks without it |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
-//! Commands open a universe in their own process ([`data`]), print results through [`output`] to
-//! standard output and everything else to standard error, and end with one of the codes in
+//! Commands open a universe in their own process ([`data`]) with the clocks of [`clock`], print
+//! results through [`output`] to standard output and everything else to standard error, and end with one of the codes in
 //! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers. (`check`
 //! reads the storage of servers that do not run.)
 //!
 //! ## What is absent, on purpose
 //! Servers that listen on sockets, and commands that talk to them, are not built yet.
 
+mod clock;
 mod commands;
 mod data;
 mod exit;
@@ -63,7 +66,7 @@ enum Command {
     /// Look inside a universe.
     #[command(subcommand)]
     Admin(commands::admin::Command),
-    /// Compare what replicas have on disk.
+    /// Compare what replicas have on disk; judge what clients did and saw.
     #[command(subcommand)]
     Check(commands::check::Command),
     /// Run simulated clusters under faults and check every promise.
