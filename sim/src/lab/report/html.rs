@@ -208,11 +208,12 @@ fn swatch(colour: &str, style: Style, clouds: usize) -> String {
 }
 
 fn story(History { title, lines }: &History) -> String {
-    let lines: Vec<Cow<'_, str>> = lines.iter().map(|line| escape(line)).collect();
+    // Each line is a block: what is too long for the page goes on below, indented.
+    let block = |line: &String| format!("<span class=\"line\">{}\n</span>", escape(line));
     format!(
         "<section>\n<h2>{}</h2>\n<pre tabindex=\"0\">{}</pre>\n</section>\n",
         escape(title),
-        lines.join("\n")
+        lines.iter().map(block).collect::<String>()
     )
 }
 
