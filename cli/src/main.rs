@@ -12,6 +12,7 @@
 //! | `check history` | what clients did and saw, judged by the checkers of the simulator |
 //! | `sim` | the simulated world, seed by seed |
 //! | `lab` | experiments on clocks: what a bound buys, what breaks without it |
+//! | `timemaster` | a server that says what time it is |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
 //! Commands open a universe in their own process ([`data`]) with the clocks of [`clock`], print
@@ -75,6 +76,9 @@ enum Command {
     /// Experiments on clocks: what a bound buys, and what breaks without it.
     #[command(subcommand)]
     Lab(commands::lab::Command),
+    /// Serve time to the nodes of a universe.
+    #[command(after_help = commands::timemaster::AFTER_HELP)]
+    Timemaster(commands::timemaster::Arguments),
     /// Measure a universe, and check it while it is busy.
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),
         Command::Lab(command) => commands::lab::run(command),
+        Command::Timemaster(arguments) => block_on(commands::timemaster::run(arguments)),
         Command::Bench(command) => block_on(commands::bench::run(command)),
     };
     match result {
