@@ -29,7 +29,7 @@ pub fn write(report: &Report, folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// Writes the page that lists reports into the folder that has a folder for each.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_index(
     reports: &[&Report],
     failed: &[(&str, String)],
