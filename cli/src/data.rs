@@ -1,9 +1,10 @@
-//! `--data DIR` and `--replicas N`: the universe a command works on.
+//! `--data DIR`, `--replicas N` and `--clock SPEC`: the universe a command works on.
 
+use crate::clock::Clocks;
 use crate::exit::Exit;
 use clap::Args;
-use client::Universe;
-use std::path::PathBuf;
+use client::{Builder, OpenError, Universe};
+use std::path::{Path, PathBuf};
 
 /// Which universe.
 #[derive(Debug, Args)]
@@ -15,6 +16,8 @@ pub struct Data {
     /// if left out); an error when an existing one has another number.
     #[arg(long, value_name = "N")]
     replicas: Option<u32>,
+    #[command(flatten)]
+    pub clocks: Clocks,
 }
 
 impl Data {
@@ -23,17 +26,22 @@ impl Data {
     /// # Errors
     /// The reason, and what to do about it.
     pub async fn open(&self) -> Result<Universe, Exit> {
-        let mut builder = Universe::builder();
+        self.open_with(Universe::builder()).await
+    }
+
+    /// As [`open`](Self::open), with more that was asked for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(&self, builder: Builder) -> Result<Universe, Exit> {
+        let mut builder = self.clocks.apply(builder)?;
         if let Some(replicas) = self.replicas {
             if replicas != 1 && replicas != 3 {
                 return Err(Exit::Usage(format!("--replicas {replicas}: choose 1 or 3")));
             }
             builder = builder.replicas(replicas);
         }
-        builder.open(&self.data).await.map_err(|error| {
-            let hint = error.hint().map_or(String::new(), |hint| format!("\nHint: {hint}"));
-            Exit::failed(format!("{error}{hint}"))
-        })
+        builder.open(&self.data).await.map_err(refused)
     }
 
     /// Opens the universe; one that is not there is not created.
@@ -41,17 +49,32 @@ impl Data {
     /// # Errors
     /// As [`open`](Self::open), and when there is none.
     pub async fn open_existing(&self) -> Result<Universe, Exit> {
-        let is_blank = match self.data.read_dir() {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        if is_blank {
-            let folder = self.data.display();
-            return Err(Exit::failed(format!(
-                "there is no universe in {folder}\nHint: create one, with a schema: meridian sql \
-                 --data {folder} -f schema.sql"
-            )));
-        }
+        check_exists(&self.data)?;
         self.open().await
     }
+}
+
+/// Whether there may be a universe in a folder.
+///
+/// # Errors
+/// When there is none.
+pub fn check_exists(folder: &Path) -> Result<(), Exit> {
+    let is_blank = match folder.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_blank {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Exit::failed(format!(
+        "there is no universe in {folder}\nHint: create one, with a schema: meridian sql --data \
+         {folder} -f schema.sql"
+    )))
+}
+
+/// Why a universe did not open, and what to do about it.
+pub fn refused(error: OpenError) -> Exit {
+    let hint = error.hint().map_or(String::new(), |hint| format!("\nHint: {hint}"));
+    Exit::failed(format!("{error}{hint}"))
 }

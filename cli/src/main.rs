@@ -7,19 +7,23 @@
 //! | `sql` | a prompt on a terminal, scripts otherwise ([`shell`]) |
 //! | `import` | a CSV file into a table, in batches that are each one transaction |
 //! | `admin groups` | every Paxos group at every replica, at a glance |
+//! | `admin clock` | what the clocks say, and the masters they have it from |
 //! | `check replicas` | what replicas have on disk, compared |
+//! | `check history` | what clients did and saw, judged by the checkers of the simulator |
 //! | `sim` | the simulated world, seed by seed |
 //! | `lab` | experiments on clocks: what a bound buys, what breaks without it |
+//! | `timemaster` | a server that says what time it is |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
-//! Commands open a universe in their own process ([`data`]), print results through [`output`] to
-//! standard output and everything else to standard error, and end with one of the codes in
+//! Commands open a universe in their own process ([`data`]) with the clocks of [`clock`], print
+//! results through [`output`] to standard output and everything else to standard error, and end with one of the codes in
 //! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers. (`check`
 //! reads the storage of servers that do not run.)
 //!
 //! ## What is absent, on purpose
 //! Servers that listen on sockets, and commands that talk to them, are not built yet.
 
+mod clock;
 mod commands;
 mod data;
 mod exit;
@@ -63,7 +67,7 @@ enum Command {
     /// Look inside a universe.
     #[command(subcommand)]
     Admin(commands::admin::Command),
-    /// Compare what replicas have on disk.
+    /// Compare what replicas have on disk; judge what clients did and saw.
     #[command(subcommand)]
     Check(commands::check::Command),
     /// Run simulated clusters under faults and check every promise.
@@ -72,6 +76,9 @@ enum Command {
     /// Experiments on clocks: what a bound buys, and what breaks without it.
     #[command(subcommand)]
     Lab(commands::lab::Command),
+    /// Serve time to the nodes of a universe.
+    #[command(after_help = commands::timemaster::AFTER_HELP)]
+    Timemaster(commands::timemaster::Arguments),
     /// Measure a universe, and check it while it is busy.
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -86,6 +93,7 @@ fn main() -> ExitCode {
         Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),
         Command::Lab(command) => commands::lab::run(command),
+        Command::Timemaster(arguments) => block_on(commands::timemaster::run(arguments)),
         Command::Bench(command) => block_on(commands::bench::run(command)),
     };
     match result {

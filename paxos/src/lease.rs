@@ -13,9 +13,11 @@
 //! ballot, the lease is over for every clock (L3).
 
 use crate::configuration::Configuration;
+use crate::message::Output;
+use crate::replica::Replica;
 use proto::{Ballot, NodeId};
 use std::collections::BTreeMap;
-use truetime::Timestamp;
+use truetime::{Interval, Timestamp};
 
 /// The leader's half.
 #[derive(Clone, Debug)]
@@ -73,6 +75,20 @@ impl TimedVote {
         self.released = self.released.max(ballot);
         if holder == ballot {
             self.granted = Timestamp::MIN;
+        }
+    }
+}
+
+impl Replica {
+    /// The clock had been found wrong, by however much, and is right again at `now` (T5): whatever
+    /// was reckoned by it counts no more. A lease that seems to run may have been over for as long
+    /// as the clock was wrong: it is given up. A vote that seems to have run out may be bound: it
+    /// is granted once more, for a whole lease from now, and whoever has it is done by then (L1).
+    pub fn clock_mended(&mut self, now: Interval, out: &mut Output) {
+        self.follow(now, None, out);
+        if self.acceptor.hard.promised > Ballot::default() {
+            self.acceptor.grant(now, out);
+            self.reset_election_timer(now);
         }
     }
 }

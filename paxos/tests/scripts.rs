@@ -12,6 +12,7 @@ macro_rules! scripts {
 scripts! {
     bit_rot_repair
     chosen_survives_its_leader
+    clock_mended
     election_contested
     election_simple
     figure_7

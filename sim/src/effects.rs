@@ -13,7 +13,7 @@ use rand::Rng;
 use spanserver::storage::{Durability, Engine, WriteOp};
 use spanserver::{Answer, Event, Message, Output, Persist};
 use std::collections::VecDeque;
-use truetime::ClockError;
+use truetime::{ClockError, Status};
 use txn::server::{ReadJob, RequestId};
 
 /// Longest sync of a slow disk.
@@ -140,7 +140,10 @@ impl World {
         let lease_end = answer.lease_end;
         let (id, answer) = match self.read_clock(node)? {
             Ok(now) => answer.leave(now),
-            Err(error) => (answer.id, Err(unavailable(&error))),
+            Err(error) => {
+                self.node(node).clock_was_wrong |= error.status == Status::Broken;
+                (answer.id, Err(unavailable(&error)))
+            }
         };
         if let (Some(lease_end), Ok(_)) = (lease_end, &answer) {
             self.judge(lease_disjoint::leaves(self.now_ns(), node, lease_end))?;
@@ -171,6 +174,7 @@ impl World {
                 other => self.node(node).deferred.push(other),
             }
         }
+        self.node(node).clock_was_wrong |= error.status == Status::Broken;
         self.wake_in(node, CLOCK_RETRY_NS);
     }
 

@@ -119,6 +119,8 @@ pub(crate) struct SimNode {
     pub wake_ns: u64,
     /// What the disk and the readers said while the clock had no bound (T5), in order.
     pub deferred: Vec<Event>,
+    /// The clock has been found wrong since the last step.
+    pub clock_was_wrong: bool,
     /// The process is paused: what came meanwhile.
     pub stalled: Option<Vec<Action>>,
     pub trap: Option<Trap>,
@@ -138,6 +140,7 @@ impl SimNode {
             slow_until_ns: 0,
             wake_ns: u64::MAX,
             deferred: Vec::new(),
+            clock_was_wrong: false,
             stalled: None,
             trap: None,
         }
@@ -161,6 +164,7 @@ impl SimNode {
         self.disk_free_ns = 0;
         self.wake_ns = u64::MAX;
         self.deferred.clear();
+        self.clock_was_wrong = false;
         self.stalled = None;
         self.trap = None;
     }

@@ -418,6 +418,9 @@ impl World {
         let Some(server) = this.server.as_mut() else { return Ok(()) };
         let mut admitted = std::mem::take(&mut this.deferred);
         admitted.extend(events);
+        if std::mem::take(&mut this.clock_was_wrong) {
+            server.clock_mended();
+        }
         let out = server.step(now, admitted);
         let sightings = self.watch.look(now_ns, now, node, server)?;
         for sighting in sightings {

@@ -276,6 +276,14 @@ impl Group {
         self.replica.extend_vote(until);
     }
 
+    /// See [`Replica::clock_mended`].
+    pub(crate) fn clock_mended(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
+        let mut px = paxos::Output::default();
+        self.replica.clock_mended(now, &mut px);
+        self.follow_role(now, out, mine);
+        self.take(px, mine);
+    }
+
     /// See [`Replica::wake`].
     pub(crate) fn wake(&mut self, now: Interval) {
         self.replica.wake(now);

@@ -189,6 +189,8 @@ pub struct Server {
     beats: Beats,
     /// What beats have brought about in this step.
     beaten: Outcome,
+    /// The clock has been wrong since the last step.
+    clock_mended: bool,
     next_batch: u64,
 }
 
@@ -217,6 +219,7 @@ impl Server {
             held: VecDeque::new(),
             beats: Beats::new(node, shard, settings, granted),
             beaten: Outcome::default(),
+            clock_mended: false,
             next_batch: 1,
         })
     }
@@ -226,10 +229,24 @@ impl Server {
         self.groups.iter().map(|(id, group)| (*id, group))
     }
 
+    /// The clock has been found wrong since the last step ([`truetime::Status::Broken`]), and will be
+    /// right at the next one: that gives up all leases and renews all votes before anything else,
+    /// for they were reckoned by it (T5, L1, L2).
+    pub fn clock_mended(&mut self) {
+        self.clock_mended = true;
+    }
+
     /// Takes a batch of events at one instant.
     pub fn step(&mut self, now: Interval, events: impl IntoIterator<Item = Event>) -> Output {
         let mut out = Output::default();
         let mut touched: BTreeMap<GroupId, GroupOutput> = BTreeMap::new();
+        if std::mem::take(&mut self.clock_mended) {
+            for id in self.groups.keys().copied().collect::<Vec<_>>() {
+                if let Some(group) = self.awake(id) {
+                    group.clock_mended(now, &mut out, touched.entry(id).or_default());
+                }
+            }
+        }
         let due = self.wakes.iter().filter(|(_, at)| now.after(**at)).map(|(id, _)| *id);
         for id in due.collect::<Vec<_>>() {
             if let Some(group) = self.awake(id) {

@@ -7,8 +7,8 @@
 //! with more addresses than the table has places gets as many answers as he has addresses. He
 //! needs the masters' key for that, and could have as many by asking from each as he should.)
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// One token, in the units in which they are counted: it takes a second to earn `per_second` of
 /// them, a nanosecond to earn `per_second` billionths.

@@ -23,6 +23,7 @@ use crate::providers::{Drift, Local, Skew};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Which clock, and its settings. Parses from what [`Display`](fmt::Display) writes.
@@ -267,6 +268,11 @@ impl SpecError {
         let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("\nHint: {hint}"));
         format!("{}\n  {}\n  {caret}^{hint}", self.message, self.text)
     }
+}
+
+/// A length of time as it is written in these texts; a plain number is in seconds. `None`: it is none.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse::nanoseconds(text).map(Duration::from_nanos)
 }
 
 impl FromStr for ClockSpec {

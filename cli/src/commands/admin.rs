@@ -1,5 +1,7 @@
 //! `meridian admin`: a look inside.
 
+mod clock;
+
 use crate::data::Data;
 use crate::exit::Exit;
 use crate::output::{Format, Heading, Printer};
@@ -15,6 +17,9 @@ pub enum Command {
     /// Every Paxos group at every replica.
     #[command(after_help = AFTER_HELP)]
     Groups(Arguments),
+    /// What the clocks say: interval, ε, status, and the masters they have it from.
+    #[command(after_help = clock::AFTER_HELP)]
+    Clock(clock::Arguments),
 }
 
 const AFTER_HELP: &str = "\
@@ -47,7 +52,13 @@ pub struct Arguments {
 /// # Errors
 /// When the universe cannot be opened or does not answer.
 pub async fn run(command: Command) -> Result<(), Exit> {
-    let Command::Groups(arguments) = command;
+    match command {
+        Command::Groups(arguments) => groups(arguments).await,
+        Command::Clock(arguments) => clock::run(arguments).await,
+    }
+}
+
+async fn groups(arguments: Arguments) -> Result<(), Exit> {
     let universe = arguments.data.open_existing().await?;
     let mut all = universe.status().await;
     universe.close();

@@ -7,3 +7,4 @@ pub mod import;
 pub mod lab;
 pub mod sim;
 pub mod sql;
+pub mod timemaster;

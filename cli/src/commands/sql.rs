@@ -1,5 +1,6 @@
 //! `meridian sql`: a prompt on a terminal, scripts otherwise.
 
+use crate::clock::Faults;
 use crate::data::Data;
 use crate::exit::Exit;
 use crate::interrupt::ctrl_c;
@@ -7,6 +8,7 @@ use crate::output::Format;
 use crate::shell::script::{Cutter, Piece};
 use crate::shell::{Next, Shell, Trouble, prompt};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use client::Universe;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, IsTerminal};
 use std::path::PathBuf;
@@ -28,6 +30,8 @@ Examples:
   meridian sql --data ./universe
   meridian sql --data ./universe --replicas 3 -f schema.sql -f tour.sql
   meridian sql --data ./universe -e 'SELECT COUNT(*) AS n FROM flights' --format json
+  meridian sql --data ./wrong --replicas 3 --clock simulated:epsilon=5ms --allow-clock-faults
+                                         then `\\clock n2 drift=2000` at the prompt
   echo 'SELECT 1 AS one;' | meridian sql --data ./universe";
 
 /// Arguments of `meridian sql`.
@@ -36,6 +40,8 @@ Examples:
 pub struct Arguments {
     #[command(flatten)]
     data: Data,
+    #[command(flatten)]
+    faults: Faults,
     #[command(flatten)]
     sources: Sources,
     /// How results are printed.
@@ -106,12 +112,13 @@ impl FromArgMatches for Sources {
 /// # Errors
 /// When the universe cannot be opened, a statement fails, or a transaction stays open.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
-    let Arguments { data, sources, format } = arguments;
+    let Arguments { data, faults, sources, format } = arguments;
     let is_prompt = sources.0.is_empty() && io::stdin().is_terminal();
     // What cannot be read is said before a folder is created for it.
     let scripts = if is_prompt { Vec::new() } else { scripts(sources)? };
-    let universe = data.open().await?;
-    let mut shell = Shell::new(universe.database(), format);
+    let builder = Universe::builder().allow_clock_faults(faults.allow_clock_faults);
+    let universe = data.open_with(builder).await?;
+    let mut shell = Shell::new(universe.database(), universe.clock_handle(), format);
     let mut ended = Ok(());
     if is_prompt {
         ended = prompt::run(&mut shell).await;

@@ -8,10 +8,11 @@ pub mod prompt;
 pub mod script;
 mod variables;
 
+use crate::clock::show;
 use crate::interrupt::ctrl_c;
 use crate::output::{Format, Heading, Printer};
 use clap::ValueEnum;
-use client::Database;
+use client::{ClockChange, ClockChangeError, Clocks, Database, Whose};
 use script::Piece;
 use sql::{Position, ResultSet, Session, SqlError, timestamp_text};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -26,6 +27,9 @@ pub const COMMANDS: &str = r"\d          the tables
 \set        the variables; \set NAME keeps the first cell of the last result
             :{NAME} stands for it in later statements, in quotes too
 \format F   how results are printed: table, csv or json
+\clock      what every clock says; of simulated ones (sql --clock simulated:…), with
+            --allow-clock-faults, \clock n2 drift=2000 makes n2's wrong: offset, drift,
+            epsilon, lie=TIME, hasty=on|off; \clock n2 honest puts it right
 \? or help  this
 \q          end, as Ctrl-D does";
 
@@ -33,6 +37,7 @@ pub const COMMANDS: &str = r"\d          the tables
 pub struct Shell {
     database: Arc<Database>,
     session: Session,
+    clocks: Clocks,
     format: Format,
     variables: Variables,
     /// The first cell of the last result.
@@ -80,12 +85,13 @@ impl Trouble {
 
 impl Shell {
     /// A shell with a new session.
-    pub fn new(database: Arc<Database>, format: Format) -> Shell {
+    pub fn new(database: Arc<Database>, clocks: Clocks, format: Format) -> Shell {
         let session = database.session();
         let is_watched = io::stdout().is_terminal();
         Shell {
             database,
             session,
+            clocks,
             format,
             variables: Variables::default(),
             first_cell: None,
@@ -182,6 +188,7 @@ impl Shell {
                 self.format = Format::from_str(name, true)
                     .map_err(|_| Trouble::command("formats are table, csv and json"))?;
             }
+            ("\\clock", change) => self.clock(change)?,
             (other, _) => {
                 return Err(Trouble::command(format!(
                     "there is no command {other}; \\? lists them"
@@ -189,6 +196,32 @@ impl Shell {
             }
         }
         Ok(Next::Continue)
+    }
+}
+
+impl Shell {
+    /// Shows the clocks; with `n2 drift=2000`, changes that of n2 first and shows it alone.
+    fn clock(&self, argument: &str) -> Result<(), Trouble> {
+        let refused = |error: ClockChangeError| {
+            Trouble::command(format!("{error}\nHint: {}", error.hint()))
+        };
+        let (name, change) = argument.split_once(char::is_whitespace).unwrap_or((argument, ""));
+        let mut all = self.clocks.all();
+        if !name.is_empty() {
+            let whose: Whose = name.parse().map_err(refused)?;
+            if !all.iter().any(|clock| clock.whose == whose) {
+                return Err(refused(ClockChangeError::Unknown(name.to_owned())));
+            }
+            if !change.is_empty() {
+                let change = change.parse::<ClockChange>();
+                let change = change.map_err(|error| Trouble::command(error.to_string()))?;
+                self.clocks.set(whose, &change).map_err(refused)?;
+            }
+            all = self.clocks.all();
+            all.retain(|clock| clock.whose == whose);
+        }
+        show::lines(&all).iter().for_each(|line| println!("{line}"));
+        Ok(())
     }
 }
 

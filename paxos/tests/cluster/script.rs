@@ -87,6 +87,8 @@ pub enum Command {
     },
     /// Gives a node a log that earlier leaders left there: `log n1 b1.n1x3 b4.n2`.
     Log(One, Vec<Run>),
+    /// The node's clock had been wrong, and is right again.
+    ClockMended(One),
     /// Time passes, and nobody notices.
     Wait(u64),
     /// Time passes; nothing arrives.
@@ -266,6 +268,9 @@ impl Runner {
                 let node = cluster.nodes.get_mut(id).ok_or("no such node")?;
                 node.disk.write_log(&ballots);
                 cluster.start(*id);
+            }
+            Command::ClockMended(One(id)) => {
+                cluster.act(*id, |replica, now, out| replica.clock_mended(now, out));
             }
             Command::Wait(ms) => cluster.us += ms * 1_000,
             Command::Pass(ms) => cluster.pass(*ms, false),

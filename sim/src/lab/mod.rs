@@ -20,7 +20,7 @@
 //!   measured, what theory says it must be, and whether it is. An experiment that shows a failure
 //!   on purpose (a lying clock) *expects* violations, and finds fault when there are none.
 //! - [`Progress`]: how far a run is, and whether somebody wants it to stop.
-//! - [`experiments`]: the list, in reading order: first how a bound comes about, then what it
+//! - [`experiments()`]: the list, in reading order: first how a bound comes about, then what it
 //!   costs, then what happens without it.
 //!
 //! ## What is absent, on purpose

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use truetime::{ClockError, Interval, Timestamp};
+use truetime::{ClockError, Interval, Status, Timestamp};
 use txn::server::RequestId;
 
 /// Events taken into one step.
@@ -53,6 +53,8 @@ pub(super) struct Shard {
     /// What the disk and the readers said while the clock had no bound (T5), in order. Bounded by
     /// what this shard has asked them for.
     deferred: Vec<Event>,
+    /// The clock has been found wrong since the last step.
+    clock_was_wrong: bool,
 }
 
 impl Shard {
@@ -73,6 +75,7 @@ impl Shard {
             pins: Pins::default(),
             wake_after: Timestamp::MIN,
             deferred: Vec::new(),
+            clock_was_wrong: false,
         };
         spawn(name, move || shard.run())
     }
@@ -101,7 +104,8 @@ impl Shard {
     /// Waits for events or for the time to wake; `None`: stop.
     fn next_events(&mut self) -> Option<Vec<ShardEvent>> {
         let mut events = Vec::new();
-        match self.inbox.queue.recv_timeout(self.sleep()) {
+        let sleep = self.sleep();
+        match self.inbox.queue.recv_timeout(sleep) {
             Ok(event) => events.push(event),
             Err(RecvTimeoutError::Timeout) => return Some(events),
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -111,16 +115,19 @@ impl Shard {
         (!stop).then_some(events)
     }
 
-    fn sleep(&self) -> Duration {
-        match self.shared.clock.now() {
+    fn sleep(&mut self) -> Duration {
+        match self.now() {
+            Ok(_) if !self.deferred.is_empty() => Duration::ZERO, // the bound is back
             Ok(now) if now.after(self.wake_after) => Duration::ZERO,
             Ok(now) => self.wake_after.next().since(now.earliest()).min(SLEEP_MAX),
             Err(_) => CLOCK_RETRY,
         }
     }
 
-    fn now(&self) -> Result<Interval, ClockError> {
-        self.shared.clock.now()
+    fn now(&mut self) -> Result<Interval, ClockError> {
+        let now = self.shared.clock.now();
+        self.clock_was_wrong |= now.as_ref().is_err_and(|e| e.status == Status::Broken);
+        now
     }
 
     /// Reads the clock once for the whole batch (a decision uses one reading).
@@ -128,7 +135,8 @@ impl Shard {
     /// Without a bound nothing is decided (T5): clients are refused, what peers say is as good as
     /// lost on the way, and what the disk and the readers say waits. The server is then like one
     /// that is paused: its lease runs out without it, and others lead. When the bound is back it
-    /// goes on, and finds out.
+    /// goes on, and finds out. Should the clock have been wrong, not only without a bound, then what
+    /// was reckoned by it goes first.
     fn admit(&mut self, events: Vec<ShardEvent>) -> Option<(Interval, Vec<Event>)> {
         let now = self.now();
         let mut admitted = std::mem::take(&mut self.deferred);
@@ -147,7 +155,12 @@ impl Shard {
             }
         }
         match now {
-            Ok(now) => Some((now, admitted)),
+            Ok(now) => {
+                if std::mem::take(&mut self.clock_was_wrong) {
+                    self.server.clock_mended();
+                }
+                Some((now, admitted))
+            }
             Err(_) => {
                 self.deferred = admitted;
                 None

@@ -27,17 +27,18 @@
 //! order is off at worst. Whether this one is in order is not assumed but measured: the first bound
 //! comes with the second agreement, and until the rate is known to be within the applied one, the
 //! bound grows by the most that it may be. So a clock that runs wrongly from the start never gives
-//! out a wrong interval. One that begins to run wrongly later is found out with the next poll, and
-//! is believed until then: its poll interval is what a node risks.
+//! out a wrong interval. One that begins to run wrongly later is believed until polls prove it: with
+//! the next poll if it exceeds the applied rate by much, with a later one if by little. Its poll
+//! interval, or a few, is what a node risks.
 //!
 //! **Broken.** A clock that certainly ran faster or slower than the applied rate, or whose bound
 //! excludes what a majority of masters agree on, has no bound any more (T5): not a larger one. It is
-//! believed again, with the masters' time, when what it did wrong is further back than the rate is
-//! measured (four polls), and it has kept its promise for three rounds since. If it is the majority
-//! of masters who lie alike, a node cannot know that; it stands still first, so that people may.
+//! believed again, with the masters' time, when it has kept its promise for four poll intervals, for
+//! three rounds, and for as long as it took to prove that it had not. If it is the majority of
+//! masters who lie alike, a node cannot know that; it stands still first, so that people may.
 //!
-//! **A bound never shrinks by averaging.** The new bound is the majority's intersection, or the old
-//! one grown, whichever is narrower; both hold.
+//! **A bound never shrinks by averaging.** The new bound is what the majority agreed on, or the old
+//! one grown, whichever will be narrower until the next poll; both hold.
 
 mod rate;
 mod round;
@@ -63,8 +64,12 @@ const PAUSE_FIRST_NS: u64 = 1_000_000_000;
 const UNMEASURED_PPM: u32 = 10_000;
 /// Rounds in a row that a broken clock has to do well in to be believed.
 const GOOD_ROUNDS: u32 = 3;
-/// The rate is measured over this many poll intervals.
-const MEASURED_POLLS: u64 = 4;
+/// Poll intervals for which it has to.
+const GOOD_POLLS: u64 = 4;
+/// The rate is measured over this time at least, in nanoseconds, and over [`GOOD_POLLS`].
+const MEASURED_NS: u64 = 120_000_000_000;
+/// The longest time of the configuration, in nanoseconds: a day.
+const TIME_MAX_NS: u64 = 86_400_000_000_000;
 
 /// What a master stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,16 +151,20 @@ pub struct Daemon {
     in_vain: bool,
     meter: Meter,
     bound: Bound,
-    /// Rounds that a broken clock has done well in.
+    /// Rounds that a broken clock has done well in, and from when on, by the local clock, that is
+    /// enough.
     good_rounds: u32,
+    good_at_ns: u64,
     seen: Vec<MasterSeen>,
     /// When each master's last answer came, by the local clock.
     answered_ns: Vec<Option<u64>>,
 }
 
 impl Daemon {
-    /// A daemon that has asked nobody yet.
-    pub fn new(config: DaemonConfig) -> Daemon {
+    /// A daemon that has asked nobody yet. Times beyond a day count as a day.
+    pub fn new(mut config: DaemonConfig) -> Daemon {
+        config.poll_ns = config.poll_ns.clamp(1, TIME_MAX_NS);
+        config.answer_within_ns = config.answer_within_ns.clamp(1, TIME_MAX_NS);
         let seen = |name: &String| MasterSeen {
             name: name.clone(),
             kind: None,
@@ -171,9 +180,10 @@ impl Daemon {
             next_ns: 0,
             pause_ns: PAUSE_FIRST_NS.min(config.poll_ns),
             in_vain: false,
-            meter: Meter::new(MEASURED_POLLS * config.poll_ns),
+            meter: Meter::new(MEASURED_NS.max(GOOD_POLLS * config.poll_ns)),
             bound: Bound::none("no majority of the time masters has answered yet"),
             good_rounds: 0,
+            good_at_ns: 0,
             seen: config.masters.iter().map(seen).collect(),
             answered_ns: vec![None; config.masters.len()],
             config,
@@ -248,35 +258,49 @@ impl Daemon {
         };
         self.in_vain = false;
         let was_broken = matches!(self.bound.known, Known::Nothing { status: Status::Broken, .. });
-        let broken = self.broke_its_promise(agreement.time);
-        self.bound = match broken {
-            Some(reason) => {
+        let bound = match self.broke_its_promise(agreement.time) {
+            Some((reason, proof_ns)) => {
                 self.good_rounds = 0;
-                Bound::without(Status::Broken, reason)
+                let on_trial_ns = proof_ns.max(GOOD_POLLS * self.config.poll_ns);
+                self.good_at_ns = at_ns.saturating_add(on_trial_ns);
+                self.meter.begin_anew();
+                Some(Bound::without(Status::Broken, reason))
             }
-            None if was_broken && self.good_rounds + 1 < GOOD_ROUNDS => {
+            None if was_broken => {
                 self.good_rounds += 1;
-                return self.rest(local_ns);
+                let good = self.good_rounds >= GOOD_ROUNDS && at_ns >= self.good_at_ns;
+                if good { self.renewed(agreement.time, drift_ppm) } else { None }
             }
-            None => self.renewed(agreement.time),
+            None => {
+                if self.meter.rate().is_none() {
+                    // After an outage as at the start: a second agreement soon.
+                    self.pause_ns = PAUSE_FIRST_NS.min(self.config.poll_ns);
+                }
+                self.renewed(agreement.time, drift_ppm)
+            }
         };
-        out.bound = Some(self.bound.clone());
+        if let Some(bound) = bound {
+            self.bound = bound.clone();
+            out.bound = Some(bound);
+        }
         self.rest(local_ns);
     }
 
-    /// T5: why the clock cannot be believed, after what the masters have agreed on.
-    fn broke_its_promise(&mut self, agreed: Synchronization) -> Option<String> {
+    /// T5: why the clock cannot be believed, after what the masters have agreed on, and how long it
+    /// took to prove it, in nanoseconds.
+    fn broke_its_promise(&mut self, agreed: Synchronization) -> Option<(String, u64)> {
         let allowed = self.since().map(|since| since.at(agreed.local_ns, self.bound.drift_ppm));
         let fast = self.meter.add(agreed, self.config.drift_ppm);
         if !self.config.evict {
             return None;
         }
-        if let Some(Rate { low_ppm, high_ppm }) = fast {
+        if let Some((Rate { low_ppm, high_ppm }, proof_ns)) = fast {
             let applied = self.config.drift_ppm;
-            return Some(format!(
+            let reason = format!(
                 "it runs {low_ppm:+.0} to {high_ppm:+.0} µs/s off its masters, applied are \
                  ±{applied} µs/s"
-            ));
+            );
+            return Some((reason, proof_ns));
         }
         let allowed = allowed?;
         if allowed.intersect(&agreed).is_some() {
@@ -288,25 +312,41 @@ impl Daemon {
             false => agreed.earliest_ns.saturating_sub(allowed.latest_ns),
         };
         let (gap_us, side) = (gap_ns / 1_000, if ahead { "ahead of" } else { "behind" });
-        Some(format!("its bound lies at least {gap_us} µs {side} what a majority of masters allow"))
+        let reason =
+            format!("its bound lies at least {gap_us} µs {side} what a majority of masters allow");
+        Some((reason, 0))
     }
 
-    /// A bound from the masters' agreement or from the bound before, whichever is narrower.
-    fn renewed(&self, agreed: Synchronization) -> Bound {
+    /// A bound from the masters' agreement or from the bound before, whichever will be narrower at
+    /// the next poll; `None`: as before. `assumed_ppm`: what the clock was taken to gain or lose at
+    /// most while the answers came.
+    fn renewed(&self, agreed: Synchronization, assumed_ppm: u32) -> Option<Bound> {
         let DaemonConfig { poll_ns, drift_ppm, answer_within_ns, epsilon_max_ns, evict, .. } =
             self.config;
-        let drift_ppm = match (evict, self.meter.rate()) {
-            (false, _) => drift_ppm,
-            (true, Some(rate)) => drift_ppm.max(rate.worst_ppm()),
-            (true, None) => return Bound::none("its rate is being measured"),
-        };
-        let grown = self.since().map(|since| since.at(agreed.local_ns, self.bound.drift_ppm));
-        let narrower = grown.filter(|grown| evict && grown.epsilon_ns() < agreed.epsilon_ns());
-        Bound {
-            known: Known::Since(narrower.unwrap_or(agreed)),
+        let bound = |since, drift_ppm| Bound {
+            known: Known::Since(since),
             drift_ppm,
             holdover_after_ns: poll_ns + 2 * answer_within_ns,
             epsilon_max_ns,
+        };
+        if !evict {
+            return Some(bound(agreed, drift_ppm));
+        }
+        let grown = self.since().map(|since| since.at(agreed.local_ns, self.bound.drift_ppm));
+        // Measured, and not to run faster than the answers were stretched for.
+        let rate = self.meter.rate().map(|rate| drift_ppm.max(rate.worst_ppm()));
+        let Some(worst_ppm) = rate.filter(|worst_ppm| *worst_ppm <= assumed_ppm.max(drift_ppm))
+        else {
+            let first = grown.is_none().then(|| Bound::none("its rate is being measured"));
+            return first.filter(|first| *first != self.bound);
+        };
+        let next_ns = agreed.local_ns.saturating_add(poll_ns);
+        let later_ns = |since: &Synchronization, ppm| since.at(next_ns, ppm).epsilon_ns();
+        match grown {
+            Some(old) if later_ns(&old, self.bound.drift_ppm) < later_ns(&agreed, worst_ppm) => {
+                Some(bound(old, self.bound.drift_ppm))
+            }
+            _ => Some(bound(agreed, worst_ppm)),
         }
     }
 
@@ -315,7 +355,7 @@ impl Daemon {
         let DaemonConfig { poll_ns, .. } = self.config;
         let pause_ns = self.pause_ns.min(poll_ns);
         let jitter_ns = self.rng.random_range(0..=pause_ns / 20);
-        self.next_ns = local_ns + pause_ns - jitter_ns;
+        self.next_ns = local_ns.saturating_add(pause_ns - jitter_ns);
         self.pause_ns = (pause_ns * 2).min(poll_ns);
     }
 

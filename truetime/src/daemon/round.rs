@@ -55,8 +55,8 @@ impl Round {
         Round {
             asked: Vec::new(),
             heard: vec![None; masters],
-            again_at_ns: Some(local_ns + answer_within_ns / 2),
-            ends_at_ns: local_ns + answer_within_ns,
+            again_at_ns: Some(local_ns.saturating_add(answer_within_ns / 2)),
+            ends_at_ns: local_ns.saturating_add(answer_within_ns),
         }
     }
 
@@ -91,10 +91,15 @@ impl Round {
         let question = self.asked.iter().find(|(ask, _)| (ask.master, ask.id) == (master, id));
         let Some((_, asked_ns)) = question.copied() else { return };
         let delay_ns = received_ns.saturating_sub(asked_ns);
-        if self.heard[master].is_some_and(|heard| heard.delay_ns <= delay_ns) {
+        let content = content.filter(|(earliest, latest)| earliest <= latest);
+        let better = |heard: Heard| match (heard.content, content) {
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            _ => delay_ns < heard.delay_ns,
+        };
+        if self.heard[master].is_some_and(|heard| !better(heard)) {
             return;
         }
-        let content = content.filter(|(earliest, latest)| earliest <= latest);
         self.heard[master] = Some(Heard { received_ns, delay_ns, kind, content });
     }
 
@@ -120,7 +125,8 @@ impl Round {
     pub fn times(&self, at_ns: u64, drift_ppm: u32) -> Vec<Option<Synchronization>> {
         let time = |heard: &Heard| {
             let (earliest_ns, latest_ns) = heard.content?;
-            let trip_ns = heard.delay_ns.saturating_add(drift_ns(heard.delay_ns, drift_ppm));
+            // One more: both ends of the trip were rounded down to nanoseconds.
+            let trip_ns = heard.delay_ns.saturating_add(drift_ns(heard.delay_ns, drift_ppm) + 1);
             let latest_ns = latest_ns.saturating_add(trip_ns);
             let then = Synchronization::new(heard.received_ns, earliest_ns, latest_ns);
             Some(then.at(at_ns, drift_ppm))

@@ -13,7 +13,8 @@ const GOOD_LOOKS: u32 = 3;
 /// looked good a few times; then it is set right.
 ///
 /// Between two looks nobody knows: a clock that goes wrong is believed until the next one, as a
-/// real one is until the daemon's next poll.
+/// real one is until the daemon's next polls. Unlike other clocks, one with a guard takes a lock for
+/// a reading.
 #[derive(Debug)]
 pub struct Guard {
     /// What the rate may be off by, in microseconds per second.
@@ -44,36 +45,39 @@ impl Guard {
         self.lock().rate_ppm
     }
 
-    /// Whether the clock can be believed at `absolute_ns`; `Err`: why it is broken.
+    /// What is wrong with the clock at `absolute_ns`, if it can be believed all the same; `Err`:
+    /// why it is broken. `load` is asked within the lock: who was held up since before the clock
+    /// was set right must not come with what it was.
     pub(super) fn look(
         &self,
         absolute_ns: u64,
-        skew: &Skew,
+        load: impl FnOnce() -> Skew,
         resynchronize: impl FnOnce(),
-    ) -> Result<(), String> {
+    ) -> Result<Skew, String> {
         let mut state = self.lock();
+        let skew = load();
         if absolute_ns >= self.next_ns.load(Ordering::Relaxed) {
             self.next_ns.store(absolute_ns + self.every_ns, Ordering::Relaxed);
-            self.judge(&mut state, absolute_ns, skew);
+            self.judge(&mut state, absolute_ns, &skew);
             if state.broken.as_ref().is_some_and(|(_, good)| *good >= GOOD_LOOKS) {
                 resynchronize();
                 *state = State { last: None, rate_ppm: state.rate_ppm, broken: None };
-                // The skew in the caller's hands is the one before: believed from the next reading.
+                // What was loaded is what it was: believed from the next reading.
                 return Err("it was broken, and has just been set right".into());
             }
         }
         match &state.broken {
             Some((reason, _)) => Err(reason.clone()),
-            None => Ok(()),
+            None => Ok(skew),
         }
     }
 
     fn judge(&self, state: &mut State, absolute_ns: u64, skew: &Skew) {
         let off_ns = skew.drift.offset_ns(absolute_ns);
         let last = state.last.replace((absolute_ns, off_ns));
-        let rate_ppm = last
-            .filter(|(then_ns, _)| *then_ns < absolute_ns)
-            .map(|(then_ns, was)| (off_ns - was) as f64 / (absolute_ns - then_ns) as f64 * 1e6);
+        let rate_ppm = last.filter(|(then_ns, _)| *then_ns < absolute_ns).map(|(then_ns, was)| {
+            (off_ns as f64 - was as f64) / (absolute_ns - then_ns) as f64 * 1e6
+        });
         state.rate_ppm = rate_ppm.or(state.rate_ppm);
         let fast = rate_ppm.filter(|rate| rate.abs() > self.applied_ppm);
         let was_broken = state.broken.take();
@@ -146,5 +150,19 @@ mod tests {
         clock.set(|skew| skew.set_offset(100 * S, 10_000));
         absolute.fetch_add(S / 4, Ordering::Relaxed);
         assert!(clock.read().is_err());
+    }
+
+    #[test]
+    fn a_reading_begun_before_the_clock_was_set_right_is_not_of_what_it_was() {
+        let guard = Guard::new(200.0, S);
+        let bad = Skew::new(Drift::Constant { offset_ns: 50_000_000 }, 5_000_000);
+        let good = Skew::new(Drift::Constant { offset_ns: 0 }, 5_000_000);
+        let (mut at, mut set) = (100 * S, false);
+        while !set {
+            let _ = guard.look(at, || bad, || set = true);
+            at += S;
+        }
+        // Another thread, which took the time before that, and is let into the lock after it.
+        assert_eq!(guard.look(at - S - 1, || good, || ()), Ok(good));
     }
 }

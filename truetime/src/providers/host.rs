@@ -4,8 +4,9 @@ use crate::bound::{Synchronization, drift_ns};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// `CLOCK_BOOTTIME` in nanoseconds: runs on at one rate, suspended time included (T3), and nobody
-/// sets it.
+/// `CLOCK_BOOTTIME` in nanoseconds: nobody sets it, and it runs on while the host is suspended (T3).
+/// Its rate is the oscillator's as the kernel corrects it: an NTP daemon that slews makes it faster
+/// or slower, by up to 500 µs/s with the kernel's own means. To a time daemon that is drift.
 pub fn boot_ns() -> u64 {
     read_ns(ClockId::Boottime)
 }

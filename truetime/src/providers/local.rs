@@ -9,7 +9,8 @@ use crate::{Clock, ClockError, Interval, Reading, Status};
 /// `CLOCK_REALTIME` gives the epoch at start, `CLOCK_BOOTTIME` the progress since then: a step of
 /// the wall clock while the process runs is not seen, and suspended time is counted (T3). Across
 /// restarts a wall clock that was stepped back goes back; leases and the recorded timestamps of
-/// the log guard that (L4).
+/// the log guard that (L4). *Two processes that were started before and after a step differ by it*:
+/// between them ε says nothing, so do not step the wall clock of a host that several run on.
 #[derive(Clone, Debug)]
 pub struct Local {
     host: HostTime,

@@ -194,18 +194,17 @@ impl Simulated {
 impl Clock for Simulated {
     fn read(&self) -> Result<Reading, ClockError> {
         let absolute_ns = self.absolute.now_ns();
-        let skew = **self.skew.load();
+        let skew = match &self.guard {
+            None => self.skew(),
+            Some(guard) => {
+                let resynchronize = || self.set(|skew| skew.set_offset(absolute_ns, 0));
+                let broken = |reason| ClockError { status: Status::Broken, reason, provider: NAME };
+                guard.look(absolute_ns, || self.skew(), resynchronize).map_err(broken)?
+            }
+        };
         if skew.lost {
             let reason = "it has been told to have no bound".into();
             return Err(ClockError { status: Status::Unsynchronized, reason, provider: NAME });
-        }
-        if let Some(guard) = &self.guard {
-            let resynchronize = || self.set(|skew| skew.set_offset(absolute_ns, 0));
-            guard.look(absolute_ns, &skew, resynchronize).map_err(|reason| ClockError {
-                status: Status::Broken,
-                reason,
-                provider: NAME,
-            })?;
         }
         let interval = skew.interval(absolute_ns);
         Ok(Reading { interval, status: Status::Synchronized, provider: NAME })

@@ -37,7 +37,8 @@ impl Oscillator {
     }
 }
 
-/// See the [module](self). Clones are the same clock.
+/// A clock that goes by a [`Bound`] which somebody else publishes; reading it takes no lock. Clones
+/// are the same clock.
 #[derive(Clone, Debug)]
 pub struct Steered {
     provider: &'static str,

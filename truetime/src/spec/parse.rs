@@ -302,6 +302,11 @@ impl<'t> Settings<'t> {
     }
 }
 
+/// A time whose plain number is in seconds, in nanoseconds.
+pub fn nanoseconds(text: &str) -> Option<u64> {
+    time(text, S, 1)
+}
+
 /// `30s`, `1.5ms` or `7` as a whole number of `unit`s; without a name the number is in `plain`s.
 fn time(text: &str, plain: u64, unit: u64) -> Option<u64> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

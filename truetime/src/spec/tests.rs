@@ -153,6 +153,16 @@ fn honest_is_who_stays_within_what_he_claims() {
     }
 }
 
+#[test]
+fn lengths_of_time_have_units() {
+    for (text, ns) in [("7", 7_000_000_000), ("1.5ms", 1_500_000), ("2min", 120_000_000_000)] {
+        assert_eq!(parse_duration(text), Some(Duration::from_nanos(ns)), "{text}");
+    }
+    for text in ["", "s", "1h", "-1s", "1.", "99999999999999999999"] {
+        assert_eq!(parse_duration(text), None, "{text}");
+    }
+}
+
 fn any_spec() -> impl Strategy<Value = ClockSpec> {
     let day_us = 86_400_000_000i64;
     let path = proptest::option::of("[a-z/.=: -]{1,12}");

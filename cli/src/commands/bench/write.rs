@@ -2,6 +2,8 @@
 
 use super::disk::{Syncs, TemporaryFolder};
 use super::{Random, failed, millis, percentile};
+use crate::clock::Clocks;
+use crate::data::refused;
 use crate::exit::Exit;
 use crate::interrupt::{self, ctrl_c};
 use clap::{Args, value_parser};
@@ -53,6 +55,8 @@ pub struct Arguments {
     /// Replicas of every group, all in this process: 1 or 3.
     #[arg(long, value_name = "N", default_value = "1")]
     replicas: u32,
+    #[command(flatten)]
+    clocks: Clocks,
     /// Bytes of each row's value, besides the eight of its key.
     #[arg(long, value_name = "N", default_value = "100",
           value_parser = value_parser!(u32).range(0..=1_000_000))]
@@ -86,8 +90,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
     let folder = TemporaryFolder::inside(&parent)
         .map_err(|error| Exit::failed(format!("{}: {error}", parent.display())))?;
     tell_disk(folder.path(), arguments.replicas).await?;
-    let opened = Universe::builder().replicas(arguments.replicas);
-    let universe = opened.open(folder.path().join("universe")).await.map_err(Exit::failed)?;
+    let opened = arguments.clocks.apply(Universe::builder().replicas(arguments.replicas))?;
+    let universe = opened.open(folder.path().join("universe")).await.map_err(refused)?;
     let bar = bar(&arguments);
     let ended = tokio::select! {
         ended = measure(&universe, &arguments, &bar) => ended,

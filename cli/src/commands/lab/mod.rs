@@ -119,8 +119,9 @@ fn one(arguments: &RunArguments) -> Result<(), Exit> {
     let setup = setup.map_err(|error| {
         Exit::Usage(format!("{error}\nHint: `meridian lab show {name}` says what can be chosen"))
     })?;
-    let folder = make_folder(&arguments.out.join(name))?;
+    // First Ctrl-C is heard, then anything is written.
     let bars = Bars::new();
+    let folder = make_folder(&arguments.out.join(name))?;
     let bar = bars.bar(name);
     let began = Instant::now();
     let result = lab::run(experiment, &setup, &bar);
@@ -153,13 +154,13 @@ struct Ended {
 }
 
 fn all(arguments: &RunAllArguments) -> Result<(), Exit> {
+    let bars = Bars::new();
     let folder = make_folder(&arguments.out)?;
     let experiments = lab::experiments();
     let threads = arguments.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, |cores| cores.get()),
         usize::from,
     );
-    let bars = Bars::new();
     let next = AtomicUsize::new(0);
     // By the place of the experiment in the list.
     let ended: Mutex<Vec<(usize, Ended)>> = Mutex::new(Vec::new());

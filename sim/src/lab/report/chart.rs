@@ -6,6 +6,7 @@
 
 use super::downsample::{thin_line, thin_points};
 use super::html::{escape, printable};
+use super::marker::{self, Shape};
 use super::palette::{self, AXIS, GRID, INK, MARK};
 use super::{Axis, Chart, Mark, Series, Style};
 use plotters::coord::Shift;
@@ -166,13 +167,20 @@ fn draw(
     let middle = (plot.0.start + plot.0.end) / 2;
     at(middle.min(width as i32), (height - 4 * SCALE) as i32, HPos::Center, described(&chart.x))?;
     draw_marks(&root, &context, lanes, extent, &ink)?;
-    let mut clouds = 0;
-    for (series, colour) in chart.series.iter().zip(palette::colours(&chart.series)) {
-        if series.style == Style::Points {
-            draw_points(&mut context, series, extent, frame, (colour, clouds))?;
-            clouds += 1;
+    let shapes = marker::shapes(&chart.series);
+    let looks = palette::colours(&chart.series).into_iter().zip(shapes);
+    for (place, (series, (colour, shape))) in chart.series.iter().zip(looks).enumerate() {
+        let marked = if series.style == Style::Points {
+            all_points(series, extent, frame)
         } else {
             draw_line(&mut context, series, extent, frame, colour)?;
+            // Lines that lie on each other have their shapes at different places.
+            let phase = (place as f64 + 0.5) / chart.series.len() as f64;
+            let x = (extent.x.start, extent.x.end);
+            marker::along(&series.points, x, frame.ticks().1, phase)
+        };
+        if let Some(shape) = shape {
+            draw_shapes(&mut context, &marked, shape, colour)?;
         }
     }
     root.present()?;
@@ -214,27 +222,43 @@ fn draw_line(
     Ok(())
 }
 
-/// Draws points as circles, triangles or crosses, by how many clouds there were before.
-fn draw_points(
-    context: &mut Context<'_, '_>,
-    series: &Series,
-    extent: &Extent,
-    frame: Frame,
-    (colour, clouds): (RGBColor, usize),
-) -> Result<(), Box<dyn Error>> {
+/// The points of a series that are not joined, as many as can be seen.
+fn all_points(series: &Series, extent: &Extent, frame: Frame) -> Vec<(f64, f64)> {
     let (width, height) = frame.size();
-    let grid = (width as usize, height as usize);
     let (x, y) = ((extent.x.start, extent.x.end), (extent.y.start, extent.y.end));
-    let points = thin_points(&series.points, x, y, grid);
-    let points = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite());
-    let size = (4 * SCALE) as i32;
-    match clouds % 3 {
-        0 => context.draw_series(points.map(|at| Circle::new(at, size, colour.filled())))?,
-        1 => context
-            .draw_series(points.map(|at| TriangleMarker::new(at, size + 4, colour.filled())))?,
-        _ => context
-            .draw_series(points.map(|at| Cross::new(at, size, colour.stroke_width(2 * SCALE))))?,
-    };
+    let mut points = thin_points(&series.points, x, y, (width as usize, height as usize));
+    points.retain(|(x, y)| x.is_finite() && y.is_finite());
+    points
+}
+
+fn draw_shapes(
+    context: &mut Context<'_, '_>,
+    points: &[(f64, f64)],
+    shape: Shape,
+    colour: RGBColor,
+) -> Result<(), Box<dyn Error>> {
+    let radius = 4 * SCALE as i32;
+    let unit = |part: f64| (part * f64::from(radius)).round() as i32;
+    let corners: Vec<(i32, i32)> =
+        shape.corners().iter().map(|(x, y)| (unit(*x), unit(*y))).collect();
+    let stroke = colour.stroke_width(2 * SCALE);
+    for at in points {
+        match (shape, corners.as_slice()) {
+            (Shape::Cross, [a, b, c, d]) => {
+                let strokes = [vec![*a, *b], vec![*c, *d]];
+                let strokes =
+                    strokes.map(|ends| EmptyElement::at(*at) + PathElement::new(ends, stroke));
+                context.draw_series(strokes)?;
+            }
+            (_, []) => {
+                context.draw_series([Circle::new(*at, radius, colour.filled())])?;
+            }
+            _ => {
+                let filled = Polygon::new(corners.clone(), colour.filled());
+                context.draw_series([EmptyElement::at(*at) + filled])?;
+            }
+        }
+    }
     Ok(())
 }
 

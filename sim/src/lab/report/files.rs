@@ -13,21 +13,23 @@ use std::path::{Path, PathBuf};
 /// When the folder or a file cannot be written; the error names it.
 pub fn write(report: &Report, folder: &Path) -> io::Result<Vec<PathBuf>> {
     let parameters = format!("{:#}\n", json::setup(report));
-    let mut files = vec![
-        ("report.html", html::page(report)),
-        ("data.csv", csv::points(report)),
-        ("parameters.json", parameters),
-    ];
+    let mut files = vec![("data.csv", csv::points(report)), ("parameters.json", parameters)];
     if !report.tables.is_empty() {
         files.push(("tables.csv", csv::cells(report)));
     }
-    files.iter().map(|(name, text)| write_file(folder, name, text)).collect()
+    // Last, so that where there is a page, all is there.
+    files.push(("report.html", html::page(report)));
+    let written: io::Result<Vec<PathBuf>> =
+        files.iter().map(|(name, text)| write_file(folder, name, text)).collect();
+    let mut written = written?;
+    written.rotate_right(1);
+    Ok(written)
 }
 
 /// Writes the page that lists reports into the folder that has a folder for each.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_index(
     reports: &[&Report],
     failed: &[(&str, String)],
@@ -103,7 +105,8 @@ mod tests {
         fs::create_dir_all(folder.0.join("report.html/inside")).unwrap();
         let error = write(&sample(), &folder.0).unwrap_err().to_string();
         assert!(error.contains("cannot write") && error.contains("report.html"), "{error}");
-        assert_eq!(names(&folder.0), ["report.html"]);
+        assert!(names(&folder.0).iter().all(|name| !name.starts_with('.')), "half a file");
+        assert_eq!(names(&folder.0.join("report.html")), ["inside"]);
         let file = folder.0.join("file");
         fs::write(&file, "x").unwrap();
         assert!(write(&sample(), &file).is_err());

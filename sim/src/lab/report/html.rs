@@ -6,6 +6,7 @@
 //! Tags are written as XML has them, so that a test can see that every one is closed.
 
 use super::chart::{self, Frame, SCALE, described};
+use super::marker::{self, Shape};
 use super::palette;
 use super::{Chart, Finding, History, Report, Series, Style, Table};
 use std::borrow::Cow;
@@ -134,14 +135,13 @@ fn figure(chart: &Chart) -> String {
     if !chart.caption.is_empty() {
         caption += &format!(" {}", escape(&chart.caption));
     }
-    let mut clouds = 0;
-    let mut entry = |(series, colour): (&Series, String)| {
-        let swatch = swatch(&colour, series.style, clouds);
-        clouds += usize::from(series.style == Style::Points);
+    let colours = palette::colours(&chart.series).into_iter().map(palette::hex);
+    let looks = colours.zip(marker::shapes(&chart.series));
+    let entry = |(series, (colour, shape)): (&Series, (String, Option<Shape>))| {
+        let swatch = swatch(&colour, series.style, shape);
         format!("<li>{swatch}{}</li>\n", escape(&series.name))
     };
-    let colours = palette::colours(&chart.series).into_iter().map(palette::hex);
-    let legend: String = chart.series.iter().zip(colours).map(&mut entry).collect();
+    let legend: String = chart.series.iter().zip(looks).map(entry).collect();
     let legend =
         if legend.is_empty() { legend } else { format!("<ul class=\"legend\">\n{legend}</ul>\n") };
     format!(
@@ -177,42 +177,44 @@ fn range_of(series: &Series) -> String {
     format!("{}: between {low:.3} and {high:.3}", series.name)
 }
 
-/// A small drawing of how a series is drawn.
-fn swatch(colour: &str, style: Style, clouds: usize) -> String {
-    // Drawn as large as the charts, so that dashes are as long.
-    let inside = match (style, clouds % 3) {
-        (Style::Area, _) => format!(
-            "<rect x=\"4\" y=\"12\" width=\"104\" height=\"40\" fill=\"{colour}\" opacity=\"0.3\"/>\
-             <line x1=\"4\" y1=\"12\" x2=\"108\" y2=\"12\" stroke=\"{colour}\" stroke-width=\"8\"/>"
+/// A small drawing of how a series is drawn; as large as the charts, so that dashes are as long.
+fn swatch(colour: &str, style: Style, shape: Option<Shape>) -> String {
+    let stroke = format!("stroke=\"{colour}\" stroke-width=\"8\" fill=\"none\"");
+    let line = match style {
+        Style::Points => String::new(),
+        Style::Line | Style::Dashed => format!("<polyline points=\"4,30 108,30\" {stroke}/>"),
+        Style::Step => format!("<polyline points=\"4,48 56,48 56,30 56,12 108,12\" {stroke}/>"),
+        Style::Area => format!(
+            "<rect x=\"4\" y=\"30\" width=\"104\" height=\"26\" fill=\"{colour}\" \
+             opacity=\"0.3\"/><polyline points=\"4,30 108,30\" {stroke}/>"
         ),
-        (Style::Step, _) => format!(
-            "<polyline points=\"4,44 56,44 56,16 108,16\" fill=\"none\" stroke=\"{colour}\" \
-             stroke-width=\"8\"/>"
-        ),
-        (Style::Points, 0) => format!("<circle cx=\"56\" cy=\"30\" r=\"16\" fill=\"{colour}\"/>"),
-        (Style::Points, 1) => {
-            format!("<polygon points=\"56,10 76,46 36,46\" fill=\"{colour}\"/>")
+    };
+    let corners = shape.map_or(&[][..], Shape::corners);
+    let corners: Vec<String> =
+        corners.iter().map(|(x, y)| format!("{},{}", 56.0 + 16.0 * x, 30.0 + 16.0 * y)).collect();
+    let mark = match (shape, corners.as_slice()) {
+        (None, _) => String::new(),
+        (Some(Shape::Cross), [a, b, c, d]) => {
+            format!("<path d=\"M{a} L{b} M{c} L{d}\" {stroke}/>")
         }
-        (Style::Points, _) => format!(
-            "<path d=\"M40 14 L72 46 M72 14 L40 46\" fill=\"none\" stroke=\"{colour}\" \
-             stroke-width=\"8\"/>"
-        ),
-        (Style::Line | Style::Dashed, _) => format!(
-            "<line x1=\"4\" y1=\"30\" x2=\"108\" y2=\"30\" stroke=\"{colour}\" stroke-width=\"8\"/>"
-        ),
+        (_, []) => format!("<circle cx=\"56\" cy=\"30\" r=\"16\" fill=\"{colour}\"/>"),
+        (_, corners) => {
+            format!("<polygon points=\"{}\" fill=\"{colour}\"/>", corners.join(" "))
+        }
     };
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"swatch\" aria-hidden=\"true\" \
-         viewBox=\"0 0 112 60\">{inside}</svg>"
+         viewBox=\"0 0 112 60\">{line}{mark}</svg>"
     )
 }
 
 fn story(History { title, lines }: &History) -> String {
-    let lines: Vec<Cow<'_, str>> = lines.iter().map(|line| escape(line)).collect();
+    // Each line is a block: what is too long for the page goes on below, indented.
+    let block = |line: &String| format!("<span class=\"line\">{}\n</span>", escape(line));
     format!(
         "<section>\n<h2>{}</h2>\n<pre tabindex=\"0\">{}</pre>\n</section>\n",
         escape(title),
-        lines.join("\n")
+        lines.iter().map(block).collect::<String>()
     )
 }
 

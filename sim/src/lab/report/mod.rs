@@ -3,8 +3,8 @@
 //! A [`Report`] is data: an experiment fills it, and everything a person or a program sees is made
 //! from it: the table on the terminal, and the files.
 //!
-//! - [`html`]: the page, with charts as SVG (`chart`, in the colours of `palette`, of points that
-//!   `downsample` leaves).
+//! - [`html`]: the page, with charts as SVG (`chart`, in the colours of `palette` and the shapes of
+//!   `marker`, of points that `downsample` leaves).
 //! - [`csv`]: the points of the charts and the cells of the tables. [`json`]: the parameters and
 //!   the findings.
 //! - [`files`]: all of these in a folder, each whole or not at all.
@@ -15,6 +15,7 @@ mod downsample;
 pub mod files;
 pub mod html;
 pub mod json;
+mod marker;
 mod palette;
 
 use super::{Experiment, Setup};

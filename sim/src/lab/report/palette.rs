@@ -7,7 +7,7 @@
 //!
 //! Neighbouring colours differ for the colour-blind (they follow the scheme of Okabe and Ito,
 //! darkened or lightened until each has a contrast of at least 3 with its background), and
-//! no series is told by its colour alone: see [`super::Style`] and the marks of points.
+//! no series is told by its colour alone: see [`super::Style`] and [`super::marker`].
 
 use super::{Series, Style};
 use plotters::style::RGBColor;
