@@ -9,6 +9,7 @@ use crate::network::Network;
 use crate::node::{Action, SimNode};
 use crate::options::Options;
 use crate::tally::{Fault, Tally};
+use crate::timekeeping::Master;
 use crate::trace;
 use crate::watch::Watch;
 use futures::future::BoxFuture;
@@ -46,6 +47,7 @@ pub struct World {
     settings: Settings,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) nodes: BTreeMap<NodeId, SimNode>,
+    pub(crate) masters: Vec<Master>,
     pub(crate) network: Network,
     pub(crate) disk: SmallRng,
     pub(crate) faults: Faults,
@@ -119,6 +121,7 @@ impl World {
             settings,
             groups,
             nodes,
+            masters: Vec::new(),
             network: Network::new(stream(seed, 3)),
             disk: stream(seed, 4),
             faults: Faults::new(stream(seed, 5), stream(seed, 6)),
@@ -356,6 +359,11 @@ impl World {
             Action::Join { partition } => self.network.join(partition),
             Action::ClockBack { node } => self.node(node).skew.set(|skew| skew.lost = false),
             Action::Fault(kind) => self.inject(kind),
+            Action::Keep { node } => self.keep(node, None),
+            Action::AskMaster { node, ask } => self.ask_master(node, ask),
+            Action::HearMaster { node, ask, kind, content } => {
+                self.keep(node, Some((ask, kind, content)));
+            }
             _ => {}
         }
         Ok(())

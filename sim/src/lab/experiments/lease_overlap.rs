@@ -266,8 +266,6 @@ fn tell(
 ) -> Vec<String> {
     let since = |at_ns: u64| (at_ns as f64 - cut_ns as f64) / 1e6;
     let stamp = |at: Timestamp| format!("{:.3} ms", since(at.micros() * 1_000));
-    let line =
-        |at_ns, who: &str, what: String| format!("{:>10.3} ms  {who:<6} {what}", since(at_ns));
     let is = match point.error {
         Error::AheadThenSlow => {
             format!("{:.1} ms ahead so far, will be right a lease later", point.off_ms)
@@ -277,21 +275,21 @@ fn tell(
         Error::Slow => format!("right so far, will be {:.1} ms behind a lease later", point.off_ms),
     };
     let lease = stamp(lease_end);
-    let mut lines = vec![
-        format!("{:>13}  {:<6} what", "absolute time", "who"),
-        line(cut_ns, "n1", format!("leads, is cut off from n2 and n3; its clock, {is}")),
-        line(cut_ns, "n1", format!("holds a lease until {lease} by its own clock")),
-        line(elected_ns, "n2, n3", "have a leader of their own, for their votes are over".into()),
-        line(began_ns, "writer", format!("begins to write row {number}")),
-        line(
-            acknowledged_ns,
-            "writer",
-            format!("hears that row {number} is committed at {}", stamp(at)),
-        ),
-        line(read_ns, "reader", format!("asks n1 for a strong read, at {}", stamp(read_at))),
-        line(heard_ns, "reader", format!("is given row {found}")),
-        format!("n1 served it, for by its clock {lease} had not come: it misses row {number}."),
-    ]
+    let mut lines = [
+        (cut_ns, "n1", format!("leads, is cut off from n2 and n3; its clock, {is}")),
+        (cut_ns, "n1", format!("holds a lease until {lease} by its own clock")),
+        (elected_ns, "n2, n3", "have a leader of their own, for their votes are over".into()),
+        (began_ns, "writer", format!("begins to write {number}")),
+        (acknowledged_ns, "writer", format!("hears that {number} is committed at {}", stamp(at))),
+        (read_ns, "reader", format!("asks n1 for a strong read, at {}", stamp(read_at))),
+        (heard_ns, "reader", format!("is given {found}")),
+    ];
+    lines.sort_by_key(|(at_ns, ..)| *at_ns);
+    let mut told = vec![format!("{:>13}  {:<6} what", "absolute time", "who")];
+    let line = |(at_ns, who, what)| format!("{:>10.3} ms  {who:<6} {what}", since(at_ns));
+    told.extend(lines.map(line));
+    told.push(format!("n1 served it, for by its clock {lease} had not come: it misses {number}."));
+    told
 }
 
 impl Experiment for LeaseOverlap {

@@ -208,7 +208,7 @@ impl NoWait {
         report.find("violations without commit wait", some, "some", hasty_bad > 0);
         let still: u64 = measured.iter().map(|(_, outcome)| outcome.leader_changes).sum();
         report.find("changes of leaders meanwhile", still.to_string(), "none", still == 0);
-        let (_, largest) = of(false).last().map_or((0.0, 0.0), rate);
+        let (_, largest) = of(false).next_back().map_or((0.0, 0.0), rate);
         let (_, smallest) = of(false).next().map_or((0.0, 0.0), rate);
         report.find(
             "violations without the wait at the largest ε, and at none",
