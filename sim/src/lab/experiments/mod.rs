@@ -3,15 +3,20 @@
 mod commit_wait;
 mod failover;
 mod lease_overlap;
+mod lying_clock;
 mod no_wait;
+mod sawtooth;
 pub mod support;
 
 pub use commit_wait::CommitWait;
 pub use failover::Failover;
 pub use lease_overlap::LeaseOverlap;
+pub use lying_clock::LyingClock;
 pub use no_wait::NoWait;
+pub use sawtooth::Sawtooth;
 
 use super::Experiment;
 
 /// All of them, in reading order.
-pub(super) const ALL: &[&dyn Experiment] = &[&CommitWait, &NoWait, &LeaseOverlap, &Failover];
+pub(super) const ALL: &[&dyn Experiment] =
+    &[&Sawtooth, &CommitWait, &NoWait, &LyingClock, &LeaseOverlap, &Failover];

@@ -38,13 +38,21 @@ impl Stage {
         clocks: &[Skew],
         leaders: &[NodeId],
     ) -> Result<Stage, Violation> {
-        let groups = options.groups;
         let mut world = World::new(seed, options, false);
         world.allow_events(u64::MAX);
-        world.compare_tablets_every(COMPARE_SLOTS);
         for (node, skew) in world.nodes().into_iter().zip(clocks) {
             world.skew(node).set(|now| *now = *skew);
         }
+        Stage::around(seed, world, leaders)
+    }
+
+    /// The same around a world that is there already.
+    ///
+    /// # Errors
+    /// As [`open`](Stage::open).
+    pub fn around(seed: u64, mut world: World, leaders: &[NodeId]) -> Result<Stage, Violation> {
+        world.compare_tablets_every(COMPARE_SLOTS);
+        let groups = world.options.groups;
         let mut stage = Stage { world, groups, seed, clients: 0 };
         stage.place(leaders)?;
         Ok(stage)
