@@ -4,6 +4,7 @@ mod commit_wait;
 mod failover;
 mod lease_overlap;
 mod lying_clock;
+mod masters;
 mod no_wait;
 mod sawtooth;
 pub mod support;
@@ -12,6 +13,7 @@ pub use commit_wait::CommitWait;
 pub use failover::Failover;
 pub use lease_overlap::LeaseOverlap;
 pub use lying_clock::LyingClock;
+pub use masters::Masters;
 pub use no_wait::NoWait;
 pub use sawtooth::Sawtooth;
 
@@ -19,4 +21,4 @@ use super::Experiment;
 
 /// All of them, in reading order.
 pub(super) const ALL: &[&dyn Experiment] =
-    &[&Sawtooth, &CommitWait, &NoWait, &LyingClock, &LeaseOverlap, &Failover];
+    &[&Sawtooth, &Masters, &CommitWait, &NoWait, &LyingClock, &LeaseOverlap, &Failover];

@@ -2,7 +2,7 @@
 
 use super::support::relay::{self, Race, Track};
 use super::support::stage::{Stage, in_turn, steady};
-use super::support::story;
+use super::support::story::{self, Story};
 use super::support::sweep::{failed, seed_of, sweep};
 use super::support::{mean, ms_ns, ms_us, per_thousand};
 use crate::checkers::{external_consistency, snapshot};
@@ -69,7 +69,7 @@ pub struct Outcome {
     /// Changes of leaders, once the relays ran.
     pub leader_changes: u64,
     /// The first violation, told.
-    pub story: Option<Vec<String>>,
+    pub story: Option<Story>,
 }
 
 /// Runs relays over three groups, each led by another node.
@@ -108,15 +108,12 @@ pub fn measure(point: Point) -> Result<Outcome, Violation> {
         snapshot::check(&track.history)?;
     }
     let disorders = external_consistency::disorders(&track.history);
-    // One between two writes is the plainest.
-    let plain = disorders.iter().find(|pair| !pair.earlier.read_only() && !pair.later.read_only());
-    let first = plain.or(disorders.first());
     Ok(Outcome {
         transactions: track.done(),
         violations: disorders.len() as u64,
         commit_ms: mean(&track.commit_ms()),
         leader_changes: stage.world.tally().leader_changes - changes,
-        story: first.map(|pair| story::tell(pair, &track, &stage.world)),
+        story: story::first(&track, &stage.world),
     })
 }
 
@@ -228,11 +225,11 @@ impl NoWait {
              chosen. A write then becomes visible when it is replicated, while other leaders may \
              still hand out lower timestamps for up to twice ε.",
         );
-        let told = of(false).find_map(|(point, outcome)| Some((point, outcome.story.clone()?)));
-        if let Some((point, lines)) = told {
-            let title =
-                format!("The first violation without the wait, at ε = {:.1} ms", point.epsilon_ms);
-            report.tell(title, lines);
+        let mut told = of(false).filter_map(|(point, o)| Some((point, o.story.as_ref()?)));
+        let plain = told.clone().find(|(_, story)| story.is_plain);
+        if let Some((point, story)) = plain.or(told.next()) {
+            let title = format!("A violation without the wait, at ε = {:.1} ms", point.epsilon_ms);
+            report.tell(title, story.lines.clone());
         }
         report
     }

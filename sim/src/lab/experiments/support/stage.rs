@@ -24,6 +24,8 @@ pub struct Stage {
     groups: u32,
     seed: u64,
     clients: u64,
+    /// Asks for leaders.
+    operator: Client,
 }
 
 impl Stage {
@@ -53,7 +55,11 @@ impl Stage {
     pub fn around(seed: u64, mut world: World, leaders: &[NodeId]) -> Result<Stage, Violation> {
         world.compare_tablets_every(COMPARE_SLOTS);
         let groups = world.options.groups;
-        let mut stage = Stage { world, groups, seed, clients: 0 };
+        let mut clients = 0;
+        let config = ClientConfig { attempt_ms: 500, ..ClientConfig::default() };
+        let nodes = world.nodes();
+        let operator = open_client(&mut world, &mut clients, seed, nodes, config).0;
+        let mut stage = Stage { world, groups, seed, clients, operator };
         stage.place(leaders)?;
         Ok(stage)
     }
@@ -63,32 +69,35 @@ impl Stage {
     /// # Errors
     /// What checkers see meanwhile, or that the leaders could not be had.
     pub fn place(&mut self, leaders: &[NodeId]) -> Result<(), Violation> {
-        let operator = self.client();
-        let wanted: Vec<(GroupId, NodeId)> =
-            (1..).map(GroupId).zip(leaders.iter().copied()).collect();
         for _ in 0..ROUNDS_MAX {
             let groups: Vec<GroupId> = (1..=self.groups).map(GroupId).collect();
             let led = groups.iter().all(|group| self.world.leader(*group).is_some());
-            let astray: Vec<(GroupId, NodeId)> = wanted
-                .iter()
-                .copied()
-                .filter(|(group, node)| self.world.leader(*group) != Some(*node))
-                .collect();
-            if led && astray.is_empty() {
+            if led && self.astray(leaders).is_empty() {
                 return Ok(());
             }
-            for (group, to) in astray {
-                let operator = operator.clone();
-                let ask = async move {
-                    // Refused, or not heard: asked again in the next round.
-                    let _ = operator.router().ask(group, Body::Transfer { to }).await;
-                };
-                self.world.spawn(ask.boxed());
-            }
+            self.ask_for(leaders);
             self.world.run_for(100_000)?;
         }
-        let what = format!("{wanted:?} do not lead after {ROUNDS_MAX} rounds");
+        let what = format!("{leaders:?} do not lead after {ROUNDS_MAX} rounds");
         Err(Violation::new("progress", "P8/P10", what))
+    }
+
+    fn astray(&self, leaders: &[NodeId]) -> Vec<(GroupId, NodeId)> {
+        let wanted = (1..).map(GroupId).zip(leaders.iter().copied());
+        wanted.filter(|(group, node)| self.world.leader(*group) != Some(*node)).collect()
+    }
+
+    /// Asks every leader that should be another one to hand over; run the world for it to come
+    /// about.
+    pub fn ask_for(&mut self, leaders: &[NodeId]) {
+        for (group, to) in self.astray(leaders) {
+            let operator = self.operator.clone();
+            let ask = async move {
+                // Refused, or not heard: whoever wants it asks again.
+                let _ = operator.router().ask(group, Body::Transfer { to }).await;
+            };
+            self.world.spawn(ask.boxed());
+        }
     }
 
     /// A client whose clock is right, to within ε.
@@ -104,19 +113,27 @@ impl Stage {
         nodes: Vec<NodeId>,
         config: ClientConfig,
     ) -> (Client, Arc<ClientPort>) {
-        let epsilon_ns = self.world.options.epsilon_us * 1_000;
-        let skew = Skew::new(Drift::Constant { offset_ns: 0 }, epsilon_ns);
-        let port = Arc::new(self.world.port(nodes, skew));
-        self.clients += 1;
-        let config =
-            ClientConfig { client: self.clients, seed: self.seed ^ self.clients, ..config };
-        (Client::new(port.clone(), port.clone(), Arc::new(placement(self.groups)), config), port)
+        open_client(&mut self.world, &mut self.clients, self.seed, nodes, config)
     }
 
     /// How many groups there are.
     pub fn groups(&self) -> u32 {
         self.groups
     }
+}
+
+fn open_client(
+    world: &mut World,
+    clients: &mut u64,
+    seed: u64,
+    nodes: Vec<NodeId>,
+    config: ClientConfig,
+) -> (Client, Arc<ClientPort>) {
+    let groups = world.options.groups;
+    let port = Arc::new(world.port(nodes, steady(0, world.options.epsilon_us * 1_000)));
+    *clients += 1;
+    let config = ClientConfig { client: *clients, seed: seed ^ *clients, ..config };
+    (Client::new(port.clone(), port.clone(), Arc::new(placement(groups)), config), port)
 }
 
 fn placement(groups: u32) -> HashPlacement {

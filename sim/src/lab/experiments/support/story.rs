@@ -2,7 +2,7 @@
 //! what, in absolute time, beside what the clocks said.
 
 use super::relay::Track;
-use crate::checkers::external_consistency::Disorder;
+use crate::checkers::external_consistency::{Disorder, disorders};
 use crate::history::Operation;
 use crate::world::World;
 use proto::NodeId;
@@ -11,8 +11,36 @@ use truetime::{Interval, Timestamp};
 /// A line of a story: absolute time in nanoseconds, who, what.
 type Line = (u64, String, String);
 
+/// The first violation of a history, and the plainest: rather between two writes, or of a read that
+/// misses the very row, than of a read that would have missed it.
+pub fn first(track: &Track, world: &World) -> Option<Story> {
+    let disorders = disorders(&track.history);
+    let plain = disorders.iter().find(|pair| is_plain(pair));
+    let pair = plain.or(disorders.first())?;
+    Some(Story { is_plain: plain.is_some(), lines: tell(pair, track, world) })
+}
+
+/// A violation, told.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// Whether it is one that anybody sees.
+    pub is_plain: bool,
+    /// How it went, line by line.
+    pub lines: Vec<String>,
+}
+
+fn is_plain(disorder: &Disorder<'_>) -> bool {
+    let Disorder { earlier, later, .. } = *disorder;
+    !earlier.read_only() && (!later.read_only() || misses(earlier, later))
+}
+
+/// Whether a read asked for what was written.
+fn misses(earlier: &Operation, later: &Operation) -> bool {
+    earlier.writes.keys().any(|key| later.reads.contains_key(key))
+}
+
 /// Tells it. Times and timestamps are in milliseconds since the earlier transaction began.
-pub fn tell(disorder: &Disorder<'_>, track: &Track, world: &World) -> Vec<String> {
+fn tell(disorder: &Disorder<'_>, track: &Track, world: &World) -> Vec<String> {
     let Disorder { earlier, earlier_at, later, later_at } = *disorder;
     let teller = Teller { zero_ns: earlier.began_ns, track, world };
     let mut lines = vec![format!("{:>13}  {:<9} what", "absolute time", "who")];
@@ -26,9 +54,13 @@ pub fn tell(disorder: &Disorder<'_>, track: &Track, world: &World) -> Vec<String
     let (early, late) = (teller.show(earlier_at), teller.show(later_at));
     let after = later.began_ns.saturating_sub(earlier.ended_ns) as f64 / 1e6;
     lines.push(match later.read_only() {
-        true => format!(
+        true if misses(earlier, later) => format!(
             "T1 had been acknowledged for {after:.3} ms when T2 began, and T2 reads at {late}, below \
              {early}: it misses what T1 wrote."
+        ),
+        true => format!(
+            "T1 had been acknowledged for {after:.3} ms when T2 began, and T2 reads at {late}, below \
+             {early}: had it read that row too, it would have missed it."
         ),
         false => format!(
             "T1 had been acknowledged for {after:.3} ms when T2 began, and yet T2 has the lower \
