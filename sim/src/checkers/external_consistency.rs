@@ -5,6 +5,20 @@ use proto::TxnId;
 use std::collections::BTreeMap;
 use truetime::Timestamp;
 
+/// Two transactions of which one was acknowledged before the other began, and whose timestamps say
+/// otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Disorder<'h> {
+    /// Of those that had ended, the one with the highest timestamp.
+    pub earlier: &'h Operation,
+    /// That timestamp; for a read-only transaction, of the newest write that it saw.
+    pub earlier_at: Timestamp,
+    /// The one that began after it.
+    pub later: &'h Operation,
+    /// What it got: too little.
+    pub later_at: Timestamp,
+}
+
 /// Judges a history. A strong read-only transaction that starts after an acknowledgement must read
 /// at or above its timestamp. Of a read-only transaction that ended, later ones must lie at or
 /// above what it *saw*: its own timestamp may run ahead of absolute time by an ε that nobody wrote
@@ -14,6 +28,18 @@ use truetime::Timestamp;
 /// # Errors
 /// The violation, with both transactions.
 pub fn check(history: &[Operation]) -> Result<(), Violation> {
+    let Some(first) = disorders(history).into_iter().next() else { return Ok(()) };
+    let Disorder { earlier, earlier_at, later, later_at } = first;
+    let what = format!(
+        "{} ended at {} ns with {earlier_at}; {} began at {} ns and got {later_at}",
+        earlier.txn, earlier.ended_ns, later.txn, later.began_ns
+    );
+    Err(Violation::new("external_consistency", "X7/X8", what))
+}
+
+/// All that [`check`] would object to, each transaction at most once as the later one, in the order
+/// in which those began.
+pub fn disorders(history: &[Operation]) -> Vec<Disorder<'_>> {
     let mut by_start: Vec<(&Operation, Timestamp)> = history
         .iter()
         .filter_map(|op| match op.ending {
@@ -36,24 +62,23 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
     by_end.sort_by_key(|(op, _)| op.ended_ns);
     let mut ended = by_end.into_iter().peekable();
     let mut highest: Option<(&Operation, Timestamp)> = None;
-    for (op, s) in by_start {
-        while let Some((earlier, t)) = ended.next_if(|(earlier, _)| earlier.ended_ns < op.began_ns)
+    let mut found = Vec::new();
+    for (later, later_at) in by_start {
+        while let Some((earlier, t)) =
+            ended.next_if(|(earlier, _)| earlier.ended_ns < later.began_ns)
         {
             if highest.is_none_or(|(_, h)| t > h) {
                 highest = Some((earlier, t));
             }
         }
-        let Some((earlier, h)) = highest else { continue };
-        let ordered = if op.read_only() { h <= s } else { h < s };
+        let Some((earlier, earlier_at)) = highest else { continue };
+        let ordered =
+            if later.read_only() { earlier_at <= later_at } else { earlier_at < later_at };
         if !ordered {
-            let what = format!(
-                "{} ended at {} ns with {h}; {} began at {} ns and got {s}",
-                earlier.txn, earlier.ended_ns, op.txn, op.began_ns
-            );
-            return Err(Violation::new("external_consistency", "X7/X8", what));
+            found.push(Disorder { earlier, earlier_at, later, later_at });
         }
     }
-    Ok(())
+    found
 }
 
 #[cfg(test)]
@@ -85,6 +110,14 @@ pub(crate) mod tests {
         assert!(check(&good).is_ok());
         let bad = [op(1, 0, 10, 5, Some(1)), op(2, 11, 20, 5, Some(2))];
         assert_eq!(check(&bad).unwrap_err().checker, "external_consistency");
+    }
+
+    #[test]
+    fn counts_each_later_one_once() {
+        let late = |seq, began| op(seq, began, began + 5, 4, Some(2));
+        let bad = [op(1, 0, 10, 5, Some(1)), late(2, 11), late(3, 12), op(4, 30, 40, 9, Some(1))];
+        let later: Vec<u64> = disorders(&bad).iter().map(|pair| pair.later.txn.seq).collect();
+        assert_eq!(later, [2, 3]);
     }
 
     #[test]
