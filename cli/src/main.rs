@@ -27,6 +27,7 @@ mod clock;
 mod commands;
 mod data;
 mod exit;
+mod history;
 mod interrupt;
 mod output;
 mod shell;

@@ -1,6 +1,7 @@
-//! `meridian check`: what replicas have on disk, compared.
+//! `meridian check`: what replicas have on disk, compared; what clients saw, judged.
 
 mod compare;
+mod history;
 
 use crate::exit::Exit;
 use crate::output::{Format, Heading, Printer};
@@ -15,12 +16,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-/// What is compared.
+/// What is checked.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// The replicas of every group, in the folder of a universe that nobody has open.
     #[command(after_help = AFTER_HELP)]
     Replicas(Arguments),
+    /// What clients of a running universe did and saw, recorded by `bench transfer --history`.
+    #[command(after_help = history::AFTER_HELP)]
+    History(history::Arguments),
 }
 
 const AFTER_HELP: &str = "\
@@ -55,7 +59,13 @@ pub struct Arguments {
 /// # Errors
 /// When the folder is none, is in use or damaged, and when replicas differ.
 pub fn run(command: Command) -> Result<(), Exit> {
-    let Command::Replicas(arguments) = command;
+    match command {
+        Command::Replicas(arguments) => replicas(&arguments),
+        Command::History(arguments) => history::run(arguments),
+    }
+}
+
+fn replicas(arguments: &Arguments) -> Result<(), Exit> {
     let _lock = lock(&arguments.data)?;
     let engines = open(&arguments.data)?;
     let nodes: Vec<(NodeId, &dyn Engine)> =

@@ -1,6 +1,7 @@
 //! `meridian bench`: a universe at work, measured and checked.
 
 mod disk;
+mod recorded;
 mod transfer;
 mod write;
 

@@ -1,12 +1,15 @@
 //! `meridian bench transfer`: transactions over two groups, and an auditor.
 
+use super::recorded::Recorded;
 use super::{Random, failed, percentile};
+use crate::clock::show;
 use crate::data::Data;
 use crate::exit::Exit;
 use clap::Args;
 use client::{Database, Mutation, MutationKind, TimestampBound, Transaction, Universe, params};
 use proto::request::LockMode;
 use sql::{ErrorKind, Row, SqlError, Value};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,12 +19,20 @@ Each of sixteen airlines has one row in a table `bench_accounts`, which is creat
 missing; the rows are spread over the groups, so most transfers are two-phase commits. Latency is
 from the first attempt of a transaction to its acknowledged commit, retries and commit wait included.
 
+With --history, the accounts are those of another table, `bench_recorded`, whose rows name the
+transaction that wrote them; it is opened anew, and the leaders of the groups are spread over the
+replicas first. Every transaction is written down as its client saw it: when it began and ended, what
+it read and wrote, and its timestamp. `meridian check history FILE` judges that.
+
 The exit code is 1 when a sum was seen that differs from the first.
 
 Examples:
   meridian bench transfer --data ./universe --replicas 3
   meridian bench transfer --data ./universe --clients 64 --seconds 30
-  meridian bench transfer --data ./universe --sql        the same through SQL statements";
+  meridian bench transfer --data ./universe --sql        the same through SQL statements
+  meridian bench transfer --data ./universe --history h.jsonl && meridian check history h.jsonl
+  meridian bench transfer --data ./wrong --replicas 3 --history h.jsonl \\
+    --clock n2=simulated:epsilon=5ms,drift=2000,evict=off     with a clock that is wrong";
 
 /// Arguments of `meridian bench transfer`.
 #[derive(Debug, Args)]
@@ -37,6 +48,9 @@ pub struct Arguments {
     /// With UPDATE statements instead of reads and writes of rows.
     #[arg(long)]
     sql: bool,
+    /// Write down what every client did and saw, as JSON lines.
+    #[arg(long, value_name = "FILE", conflicts_with = "sql")]
+    history: Option<PathBuf>,
 }
 
 const TABLE: &str = "bench_accounts";
@@ -63,19 +77,25 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
 
 async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit> {
     let database = universe.database();
-    prepare(&database).await.map_err(failed)?;
-    let wanted = audit(&database).await.map_err(failed)?;
+    let recorded = match &arguments.history {
+        Some(file) => Some(Recorded::begin(universe, file, &CARRIERS, OPENING_BALANCE).await?),
+        None => None,
+    };
+    let accounts = Accounts { database: database.clone(), recorded: recorded.clone() };
+    accounts.prepare().await.map_err(failed)?;
+    let wanted = accounts.audit().await.map_err(failed)?;
     let before = universe.stats();
     let began = Instant::now();
     let until = began + Duration::from_secs(u64::from(arguments.seconds));
 
     let attempts = Arc::new(AtomicU64::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
-    let auditor = tokio::spawn(watch(database.clone(), wanted, is_over.clone()));
+    let auditor = tokio::spawn(watch(accounts.clone(), wanted, is_over.clone()));
     let clients: Vec<_> = (0..arguments.clients)
         .map(|number| {
             let client = Client {
-                database: database.clone(),
+                number: u32::from(number) + 1,
+                accounts: accounts.clone(),
                 attempts: attempts.clone(),
                 random: Random(u64::from(number) + 1),
                 with_sql: arguments.sql,
@@ -94,7 +114,10 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
     let after = universe.stats();
     is_over.store(true, Ordering::Relaxed);
     let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
-    let last = audit(&database).await.map_err(failed)?;
+    let last = accounts.audit().await.map_err(failed)?;
+    if let Some(recorded) = &recorded {
+        recorded.settle().await?;
+    }
 
     latencies.sort_unstable();
     let commits = latencies.len() as u64;
@@ -127,6 +150,14 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
         syncs as f64 / commits.max(1) as f64
     );
     println!("audits          {} read-only transactions", audits.count);
+    if arguments.data.clocks.is_given() {
+        for (place, line) in show::lines(&universe.clocks()).iter().enumerate() {
+            println!("{:<16}{line}", if place == 0 { "clocks" } else { "" });
+        }
+    }
+    if let Some(file) = &arguments.history {
+        println!("history         {}", file.display());
+    }
     match audits.wrong.or((last != wanted).then_some(last)) {
         None => {
             println!("sum constant    yes, {wanted} every time");
@@ -135,6 +166,30 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
         Some(seen) => {
             println!("sum constant    NO: {seen} instead of {wanted}");
             Err(Exit::Failed("the sum of all accounts changed".into()))
+        }
+    }
+}
+
+/// The accounts, written down or not.
+#[derive(Clone)]
+struct Accounts {
+    database: Arc<Database>,
+    recorded: Option<Recorded>,
+}
+
+impl Accounts {
+    async fn prepare(&self) -> Result<(), SqlError> {
+        match &self.recorded {
+            Some(_) => Ok(()),
+            None => prepare(&self.database).await,
+        }
+    }
+
+    /// The sum of all accounts at one timestamp after all that was acknowledged.
+    async fn audit(&self) -> Result<i64, SqlError> {
+        match &self.recorded {
+            Some(recorded) => recorded.audit(0).await,
+            None => audit(&self.database).await,
         }
     }
 }
@@ -157,7 +212,6 @@ async fn prepare(database: &Arc<Database>) -> Result<(), SqlError> {
     prepared.await.map(|_| ())
 }
 
-/// The sum of all accounts at one timestamp after all that was acknowledged.
 async fn audit(database: &Database) -> Result<i64, SqlError> {
     let read = database.read_only(TimestampBound::Strong).await?;
     let sum = "SELECT SUM(balance) AS total FROM bench_accounts";
@@ -177,13 +231,13 @@ struct Audits {
 }
 
 async fn watch(
-    database: Arc<Database>,
+    accounts: Accounts,
     wanted: i64,
     is_over: Arc<AtomicBool>,
 ) -> Result<Audits, SqlError> {
     let mut audits = Audits::default();
     while !is_over.load(Ordering::Relaxed) && audits.wrong.is_none() {
-        let total = audit(&database).await?;
+        let total = accounts.audit().await?;
         audits.count += 1;
         audits.wrong = (total != wanted).then_some(total);
     }
@@ -192,7 +246,9 @@ async fn watch(
 
 /// One of many who transfer.
 struct Client {
-    database: Arc<Database>,
+    /// From 1; the auditor is 0.
+    number: u32,
+    accounts: Accounts,
     /// Of all clients.
     attempts: Arc<AtomicU64>,
     random: Random,
@@ -217,16 +273,22 @@ impl Client {
             let (from, to) = (CARRIERS[from], CARRIERS[to]);
             let (attempts, with_sql) = (&self.attempts, self.with_sql);
             let began = Instant::now();
-            let moved = self.database.run(|txn| async move {
-                attempts.fetch_add(1, Ordering::Relaxed);
-                if with_sql {
-                    move_with_sql(txn, from, to).await
-                } else {
-                    move_unit(txn, from, to).await
+            let moved = match &self.accounts.recorded {
+                Some(recorded) => recorded.transfer(self.number, from, to, attempts).await,
+                None => {
+                    let moved = self.accounts.database.run(|txn| async move {
+                        attempts.fetch_add(1, Ordering::Relaxed);
+                        if with_sql {
+                            move_with_sql(txn, from, to).await
+                        } else {
+                            move_unit(txn, from, to).await
+                        }
+                    });
+                    moved.await.map(|_| ())
                 }
-            });
-            match moved.await {
-                Ok(_) => work.latencies.push(began.elapsed()),
+            };
+            match moved {
+                Ok(()) => work.latencies.push(began.elapsed()),
                 // Either way the sum must hold, so the work goes on.
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => work.unknown += 1,
                 Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use super::downsample::{thin_line, thin_points};
 use super::html::{escape, printable};
 use super::marker::{self, Shape};
 use super::palette::{self, AXIS, GRID, INK, MARK};
-use super::{Axis, Chart, Mark, Series, Style};
+use super::{Axis, Chart, Mark, Series, Style, number};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
@@ -366,22 +366,6 @@ fn decimals(range: &Range<f64>, ticks: usize) -> usize {
     (0..9).find(enough).unwrap_or(3)
 }
 
-/// A number as people write it: `12,500`, `0.25`.
-fn number(value: f64, decimals: usize) -> String {
-    let text = format!("{value:.decimals$}");
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("-", rest));
-    let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
-    let mut grouped = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    let is_zero = text.chars().all(|c| !c.is_ascii_digit() || c == '0');
-    format!("{}{grouped}{fraction}", if is_zero { "" } else { sign })
-}
-
 /// What an axis measures, with its unit.
 pub fn described(axis: &Axis) -> String {
     if axis.unit.is_empty() {
@@ -483,12 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_as_people_write_them() {
-        assert_eq!(number(12_500.0, 0), "12,500");
-        assert_eq!(number(1_234_567.5, 1), "1,234,567.5");
-        assert_eq!(number(500.0, 0), "500");
-        assert_eq!(number(-0.25, 2), "-0.25");
-        assert_eq!(number(-0.0, 1), "0.0");
+    fn numbers_along_an_axis_differ() {
         assert_eq!(decimals(&(0.0..7.0), 6), 0);
         assert_eq!(decimals(&(0.0..0.7), 6), 1);
         assert_eq!(decimals(&(0.0..0.001), 5), 4);

@@ -305,6 +305,23 @@ fn command(name: &str, setup: &Setup) -> String {
     command
 }
 
+/// A number as people write it, with so many decimals: `12,500`, `0.25`. For findings, tables and
+/// sentences; axes use it too.
+pub fn number(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
+    let mut grouped = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    let is_zero = text.chars().all(|c| !c.is_ascii_digit() || c == '0');
+    format!("{}{grouped}{fraction}", if is_zero { "" } else { sign })
+}
+
 /// A report with some of everything.
 #[cfg(test)]
 fn sample() -> Report {
@@ -374,6 +391,15 @@ mod tests {
         assert!(!report.holds());
         report.findings.clear();
         assert!(!report.holds(), "nothing found is nothing shown");
+    }
+
+    #[test]
+    fn numbers_as_people_write_them() {
+        assert_eq!(number(12_500.0, 0), "12,500");
+        assert_eq!(number(1_234_567.5, 1), "1,234,567.5");
+        assert_eq!(number(500.0, 0), "500");
+        assert_eq!(number(-0.25, 2), "-0.25");
+        assert_eq!(number(-0.0, 1), "0.0");
     }
 
     #[test]
