@@ -123,3 +123,60 @@ impl World {
         self.node_ids().into_iter().filter(|other| *other != node).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::experiments::support::stage::{Stage, steady};
+    use crate::options::Options;
+    use futures::FutureExt;
+    use parking_lot::Mutex;
+    use proto::Error;
+    use proto::request::Body;
+    use std::sync::Arc;
+
+    const GROUP: GroupId = GroupId(1);
+    const OLD: NodeId = NodeId(1);
+
+    /// What a node says when it is asked for the group's status.
+    fn status(stage: &mut Stage, node: NodeId) -> Result<(), Error> {
+        let (client, said) = (stage.client(), Arc::new(Mutex::new(None)));
+        let heard = said.clone();
+        let ask = async move {
+            let reply = client.router().ask_node(node, GROUP, Body::Status).await;
+            *heard.lock() = Some(reply.map(|_| ()));
+        };
+        stage.world.spawn(ask.boxed());
+        stage.world.run(1_000_000).unwrap();
+        said.lock().take().unwrap()
+    }
+
+    #[test]
+    fn a_leader_without_a_bound_refuses_and_another_one_leads_until_it_is_back() {
+        let clocks = [steady(0, 1_000_000); 3];
+        let options = Options { epsilon_us: 1_000, ..Options::quiet() };
+        let mut stage = Stage::open(1, options, &clocks, &[OLD]).unwrap();
+        stage.world.skew(OLD).set(|skew| skew.lost = true);
+        let refused = status(&mut stage, OLD);
+        assert!(matches!(refused, Err(Error::ClockUnavailable { .. })), "{refused:?}");
+        stage.world.run_for(3_000_000).unwrap();
+        assert!(!stage.world.serves(OLD, GROUP));
+        assert_ne!(stage.world.leader(GROUP), Some(OLD));
+        stage.world.skew(OLD).set(|skew| skew.lost = false);
+        stage.world.run_for(1_000_000).unwrap();
+        assert_eq!(status(&mut stage, OLD), Ok(()));
+        stage.place(&[OLD]).unwrap();
+        assert!(stage.world.serves(OLD, GROUP));
+    }
+
+    #[test]
+    fn who_is_killed_stays_down_until_it_is_revived() {
+        let clocks = [steady(0, 0); 3];
+        let mut stage = Stage::open(2, Options::quiet(), &clocks, &[OLD]).unwrap();
+        stage.world.kill(OLD);
+        stage.world.run_for(10_000_000).unwrap();
+        assert!(!stage.world.up(OLD));
+        stage.world.revive(OLD).unwrap();
+        assert!(stage.world.up(OLD));
+    }
+}

@@ -4,7 +4,8 @@
 //! [`spanserver::Server`], the clients [`txn::client::Client`]: production code, unchanged. What is
 //! simulated is everything around them: the network ([`network`]), the disk
 //! ([`spanserver::storage::Memory`], which forgets what was not synced), the clocks
-//! ([`truetime::providers::Simulated`]), and the scheduler that polls clients ([`executor`]).
+//! ([`truetime::providers::Simulated`], or the production time daemon with simulated masters:
+//! [`timekeeping`]), and the scheduler that polls clients ([`executor`]).
 //!
 //! The world knows absolute time; a node sees only its interval. One random stream per concern, so
 //! that a new draw in one does not shuffle the others. What faults a run has is drawn from its seed
@@ -22,11 +23,14 @@
 //! - [`clients`]: transfers between accounts. [`operator`]: transfers of leadership, members.
 //! - [`history`]: what clients did and saw. [`checkers`]: one file per promise; `watch` asks them
 //!   after every step. [`plants`]: who must notice which planted fault.
-//! - [`lab`]: the clock laboratory: experiments on such worlds, and their reports.
+//! - [`lab`]: the clock laboratory: experiments on such worlds, and their reports. [`controls`]: what
+//!   they do to a world while it runs. [`verdicts`]: violations that end a run, or are collected.
+//! - [`timekeeping`]: clocks kept by time daemons, from masters that may lie.
 //! - [`run`]: many seeds, on both cores; [`tally`]: what is counted. [`trace`]: the notation of a trace.
 //!
 //! ## What is absent, on purpose
-//! Full disks, clocks that leave their bound, cuts between clients and servers, SQL.
+//! Full disks, cuts between clients and servers, SQL. In scenarios: clocks that leave their bound;
+//! those are the laboratory's.
 
 mod ambush;
 pub mod checkers;

@@ -42,7 +42,7 @@ const PARAMETERS: &[Parameter] = &[
         "s",
         25.0,
         (10.0, 120.0),
-        "how long it is watched; the blow falls after 5 s",
+        "how long it is watched, or longer if leases are; the blow falls after 5 s",
     ),
     Parameter::measure(
         "pause",
@@ -264,6 +264,11 @@ fn cumulated(ended_s: &[f64], length_s: f64) -> Vec<(f64, f64)> {
     points
 }
 
+/// Until everybody can lead again, and five seconds more.
+fn length_s(setup: &Setup) -> f64 {
+    setup.get("length").max(KILL_S + 1.5 * setup.get("lease") + 6.0)
+}
+
 impl Experiment for Failover {
     fn name(&self) -> &'static str {
         "failover"
@@ -283,7 +288,7 @@ impl Experiment for Failover {
             lease_s: setup.get("lease"),
             groups: setup.count("groups") as u32,
             servers: setup.count("servers") as u32,
-            length_s: setup.get("length"),
+            length_s: length_s(setup),
             pause_ms: setup.get("pause"),
             epsilon_ms: setup.get("epsilon"),
             // The same for all: they differ in what happens only.
@@ -301,7 +306,7 @@ impl Experiment for Failover {
 impl Failover {
     fn report(&self, setup: &Setup, measured: &[(Point, Outcome)]) -> Report {
         let mut report = Report::new(self, "Killing a server (Figure 5)", setup);
-        let (length_s, lease_s) = (setup.get("length"), setup.get("lease"));
+        let (length_s, lease_s) = (length_s(setup), setup.get("lease"));
         let chart = |title: &str, of: fn(&Outcome) -> &Vec<f64>| {
             let chart = Chart::new(title, Axis::new("time", "s"), Axis::new("operations done", ""))
                 .mark(KILL_S, "killed");

@@ -34,7 +34,7 @@ const OLD: NodeId = NodeId(1);
 const GROUP: GroupId = GroupId(1);
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::measure("epsilon", "ms", 5.0, (0.5, 50.0), "the half-width that every clock claims"),
+    Parameter::measure("epsilon", "ms", 5.0, (0.5, 20.0), "the half-width that every clock claims"),
     Parameter::measure("lease", "ms", 500.0, (100.0, 10_000.0), "length of a lease"),
     Parameter::count("trials", "", 4, (1, 100), "runs at each error, with other elections"),
 ];
@@ -475,5 +475,15 @@ mod tests {
         let report = LeaseOverlap.run(&setup, &Silent).unwrap();
         assert!(report.holds(), "{:#?}", report.findings);
         assert!(report.history.is_some());
+        let stale = |error: Error, in_epsilon: &str| {
+            let rows = report.tables[0].rows.iter();
+            let mut rows = rows.filter(|row| row[0] == error.name() && row[2] == in_epsilon);
+            rows.next().unwrap()[5].parse::<u64>().unwrap()
+        };
+        for error in Error::ALL {
+            assert_eq!((stale(error, "0.5"), stale(error, "1.0")), (0, 0));
+        }
+        assert!(stale(Error::AheadThenSlow, "64.0") > 0);
+        assert_eq!(stale(Error::SetBack, "64.0"), 0);
     }
 }

@@ -26,20 +26,20 @@ const WATCHED_POLLS: f64 = 14.0;
 const NODE: NodeId = NodeId(1);
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::measure("poll", "s", 30.0, (2.0, 120.0), "from one round of polls to the next"),
+    Parameter::measure("poll", "s", 30.0, (2.0, 60.0), "from one round of polls to the next"),
     Parameter::measure(
         "applied_drift",
         "µs/s",
         200.0,
-        (10.0, 2_000.0),
+        (10.0, 500.0),
         "the drift that the bound allows for",
     ),
-    Parameter::measure("delay", "ms", 1.0, (0.01, 50.0), "one way to a master"),
+    Parameter::measure("delay", "ms", 1.0, (0.01, 2.0), "one way to a master"),
     Parameter::measure(
         "lie",
         "ms",
         50.0,
-        (0.1, 10_000.0),
+        (50.0, 10_000.0),
         "by how much a lying master is off; no master claims any uncertainty",
     ),
 ];

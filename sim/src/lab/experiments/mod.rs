@@ -1,12 +1,12 @@
 //! The experiments, one file each.
 
-mod commit_wait;
-mod failover;
-mod lease_overlap;
-mod lying_clock;
-mod masters;
-mod no_wait;
-mod sawtooth;
+pub mod commit_wait;
+pub mod failover;
+pub mod lease_overlap;
+pub mod lying_clock;
+pub mod masters;
+pub mod no_wait;
+pub mod sawtooth;
 pub mod support;
 
 pub use commit_wait::CommitWait;

@@ -201,8 +201,16 @@ impl NoWait {
         ));
         let none = format!("{waited_bad} of {waited} transactions");
         report.find("violations with commit wait", none, "none", waited_bad == 0);
+        // Two clocks differ by 1.8 ε; a commit takes two hops to replicate, and two from client to
+        // client.
+        let clocks_ms = (OFFSETS[0] - OFFSETS[2]) * setup.get("epsilon_max");
+        let possible = clocks_ms > 1.2 * (4.0 * setup.get("delay") + 0.1);
         let some = format!("{hasty_bad} of {hasty} transactions");
-        report.find("violations without commit wait", some, "some", hasty_bad > 0);
+        let expected = match possible {
+            true => "some",
+            false => "any: messages take about as long as clocks differ",
+        };
+        report.find("violations without commit wait", some, expected, hasty_bad > 0 || !possible);
         let still: u64 = measured.iter().map(|(_, outcome)| outcome.leader_changes).sum();
         report.find("changes of leaders meanwhile", still.to_string(), "none", still == 0);
         let (_, largest) = of(false).next_back().map_or((0.0, 0.0), rate);
@@ -211,7 +219,7 @@ impl NoWait {
             "violations without the wait at the largest ε, and at none",
             format!("{largest:.0} and {smallest:.0} of 1,000"),
             "more, and none: clocks that agree need no wait",
-            largest > 0.0 && smallest == 0.0,
+            (largest > 0.0 || !possible) && smallest == 0.0,
         );
         report.note(
             "Three groups, each led by another node, whose clocks are 0.9 ε ahead, right, and 0.9 ε \
