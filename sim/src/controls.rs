@@ -4,10 +4,10 @@
 use crate::executor::ClientPort;
 use crate::history::Violation;
 use crate::verdicts::Verdicts;
-use crate::world::World;
-use proto::{GroupId, NodeId};
-use truetime::TrueTime;
+use crate::world::{Handled, World};
+use proto::{GroupId, NodeId, TxnId};
 use truetime::providers::{Absolute, Simulated, Skew};
+use truetime::{Timestamp, TrueTime};
 
 impl World {
     /// From now on violations are collected, and end nothing; and as many events may happen as
@@ -20,6 +20,11 @@ impl World {
     /// How many events may happen before the run is taken for one that goes round in circles.
     pub fn allow_events(&mut self, events_max: u64) {
         self.events_max = events_max;
+    }
+
+    /// Compares tablets at every so many slots only: that takes as long as they are large.
+    pub fn compare_tablets_every(&mut self, slots: u64) {
+        self.contents_every = slots;
     }
 
     /// What was collected.
@@ -47,6 +52,11 @@ impl World {
     pub fn port(&mut self, nodes: Vec<NodeId>, skew: Skew) -> ClientPort {
         let clock = Simulated::with(Absolute::World(self.absolute()), skew, None);
         self.open_port(nodes, TrueTime::new(clock))
+    }
+
+    /// Which node was asked for a commit, and when.
+    pub fn handled(&self, txn: TxnId) -> Option<Handled> {
+        self.handled.get(&txn).copied()
     }
 
     /// Cuts a node off from all others; clients reach it still.
@@ -102,6 +112,11 @@ impl World {
             let end = group.replica().lease_end();
             group.manager().serving().is_some() && end.is_some_and(|end| now.before(end))
         })
+    }
+
+    /// Until when a node's lease of a group lasts, by its own clock, if it leads (L2).
+    pub fn lease_end(&self, node: NodeId, group: GroupId) -> Option<Timestamp> {
+        self.replica(node, group)?.lease_end()
     }
 
     fn others(&self, node: NodeId) -> Vec<NodeId> {

@@ -87,7 +87,7 @@ impl World {
             Effect::Apply(ops) => {
                 self.judge(visibility::check(now_ns, node, &ops))?;
                 self.node(node).engine.write(&ops, Durability::Buffered).expect("memory writes");
-                self.compare_contents(node, 8)
+                self.compare_contents(node, self.contents_every)
             }
             Effect::Persist(Persist { batch, ops }) => {
                 let sync_ns = self.sync_ns(node);
@@ -157,6 +157,7 @@ impl World {
 
     /// An answer sets out for its client.
     fn answer(&mut self, id: RequestId, answer: Result<Reply, Error>) {
+        self.answered(id);
         for delay in self.network.carry(&self.options, None) {
             self.schedule(delay, Action::Reply { id, answer: answer.clone() });
         }

@@ -46,6 +46,7 @@ pub mod run;
 pub mod scenario;
 mod state;
 pub mod tally;
+pub mod timekeeping;
 pub mod trace;
 pub mod verdicts;
 mod watch;

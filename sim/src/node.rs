@@ -1,6 +1,7 @@
 //! One simulated machine: a server, its disk, its clock.
 
 use crate::effects::Effect;
+use crate::timekeeping::Keeper;
 use proto::request::{Reply, Request};
 use proto::{Error, GroupId, NodeId};
 use spanserver::storage::{Durability, Engine, Memory, WriteOp};
@@ -8,6 +9,7 @@ use spanserver::{Event, Message, Pins, Server};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use truetime::TrueTime;
+use truetime::daemon::{Ask, MasterKind};
 use truetime::providers::Simulated;
 use txn::server::{ReadJob, RequestId};
 
@@ -71,6 +73,20 @@ pub(crate) enum Action {
     Join {
         partition: u64,
     },
+    /// A time daemon is stepped.
+    Keep {
+        node: NodeId,
+    },
+    AskMaster {
+        node: NodeId,
+        ask: Ask,
+    },
+    HearMaster {
+        node: NodeId,
+        ask: Ask,
+        kind: MasterKind,
+        content: (u64, u64),
+    },
     /// A clock has a bound again.
     ClockBack {
         node: NodeId,
@@ -104,6 +120,8 @@ pub(crate) struct SimNode {
     pub engine: Arc<Memory>,
     /// What is wrong with its clock.
     pub skew: Simulated,
+    /// Keeps its clock, in place of `skew`.
+    pub keeper: Option<Keeper>,
     /// Its clock, as its process reads it.
     pub clock: TrueTime,
     /// `None`: down.
@@ -131,6 +149,7 @@ impl SimNode {
         SimNode {
             engine,
             clock: TrueTime::new(skew.clone()),
+            keeper: None,
             skew,
             server: None,
             pins: Pins::default(),
@@ -157,7 +176,13 @@ impl SimNode {
     /// The process is gone, and with it what it had in memory.
     pub fn stop(&mut self) {
         self.server = None;
-        self.clock = TrueTime::new(self.skew.clone());
+        self.clock = match &mut self.keeper {
+            Some(keeper) => {
+                keeper.restart();
+                keeper.clock()
+            }
+            None => TrueTime::new(self.skew.clone()),
+        };
         self.pins = Pins::default();
         self.life += 1;
         self.writing.clear();

@@ -8,6 +8,7 @@ use proto::{GroupId, NodeId, Seat, codec};
 use spanserver::meta;
 use spanserver::storage::{Engine, Pinned};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn missing(rule: &str, what: String) -> Violation {
     Violation::new("progress", rule, what)
@@ -95,12 +96,13 @@ impl World {
             if self.is_witness(node, replica.seat(), group) {
                 continue;
             }
-            let view = self.node(node).engine.pin().expect("memory reads");
-            let applied = meta::applied(view.as_ref(), group).expect("memory reads");
+            let engine: Arc<dyn Engine> = self.node(node).engine.clone();
+            let applied = meta::applied(engine.as_ref(), group).expect("memory reads");
             let slot = applied.position.slot;
             if slot.0 == 0 || slot.0 % step != 0 {
                 continue;
             }
+            let view = engine.pin().expect("memory reads");
             let digest = digest(view.as_ref(), group);
             let alike = self.watch.agreement.contents(node, group, slot, digest);
             self.judge(alike)?;

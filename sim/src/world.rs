@@ -9,6 +9,7 @@ use crate::network::Network;
 use crate::node::{Action, SimNode};
 use crate::options::Options;
 use crate::tally::{Fault, Tally};
+use crate::timekeeping::Master;
 use crate::trace;
 use crate::watch::Watch;
 use futures::future::BoxFuture;
@@ -33,6 +34,9 @@ const START_NS: u64 = 1_000_000_000_000;
 /// A run of some seconds takes some ten thousand events; one that takes more goes round in circles.
 const EVENTS_MAX: u64 = 1_000_000;
 
+/// Tablets are compared at every so many slots.
+const CONTENTS_EVERY: u64 = 8;
+
 /// See the [module](self).
 pub struct World {
     absolute_ns: Arc<AtomicU64>,
@@ -43,6 +47,7 @@ pub struct World {
     settings: Settings,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) nodes: BTreeMap<NodeId, SimNode>,
+    pub(crate) masters: Vec<Master>,
     pub(crate) network: Network,
     pub(crate) disk: SmallRng,
     pub(crate) faults: Faults,
@@ -52,13 +57,27 @@ pub struct World {
     answers: BTreeMap<RequestId, Answer>,
     /// Commits that were asked for.
     commits: BTreeMap<RequestId, TxnId>,
+    pub(crate) handled: BTreeMap<TxnId, Handled>,
     next_request: u64,
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
     /// After so many events the run is taken for one that goes round in circles.
     pub(crate) events_max: u64,
+    /// Tablets are compared at every so many slots.
+    pub(crate) contents_every: u64,
     trace_hash: u64,
     trace: bool,
+}
+
+/// Where a commit was last asked for, in absolute time, which its receipt does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// By which node.
+    pub node: NodeId,
+    /// When the request came there, in nanoseconds.
+    pub arrived_ns: u64,
+    /// When an answer left; `None`: not yet.
+    pub left_ns: Option<u64>,
 }
 
 /// A stream of random numbers for one concern.
@@ -102,6 +121,7 @@ impl World {
             settings,
             groups,
             nodes,
+            masters: Vec::new(),
             network: Network::new(stream(seed, 3)),
             disk: stream(seed, 4),
             faults: Faults::new(stream(seed, 5), stream(seed, 6)),
@@ -110,10 +130,12 @@ impl World {
             wishes: Arc::default(),
             answers: BTreeMap::new(),
             commits: BTreeMap::new(),
+            handled: BTreeMap::new(),
             next_request: 1,
             watch: Watch::default(),
             tally: Tally::default(),
             events_max: EVENTS_MAX,
+            contents_every: CONTENTS_EVERY,
             trace_hash: 0xcbf2_9ce4_8422_2325,
             trace,
         };
@@ -268,6 +290,11 @@ impl World {
                 let group = request.group;
                 let what = trace::request(&request);
                 self.note(|| format!("client -> {to} r{} {group} {what}", id.0));
+                if let Some(txn) = self.commits.get(&id) {
+                    let now_ns = self.now_ns();
+                    let handled = Handled { node: to, arrived_ns: now_ns, left_ns: None };
+                    self.handled.insert(*txn, handled);
+                }
                 self.step(to, vec![Event::Request { id, request }])
             }
             Action::DiskDone { node, life, batch } if self.alive(node, life) => {
@@ -332,6 +359,11 @@ impl World {
             Action::Join { partition } => self.network.join(partition),
             Action::ClockBack { node } => self.node(node).skew.set(|skew| skew.lost = false),
             Action::Fault(kind) => self.inject(kind),
+            Action::Keep { node } => self.keep(node, None),
+            Action::AskMaster { node, ask } => self.ask_master(node, ask),
+            Action::HearMaster { node, ask, kind, content } => {
+                self.keep(node, Some((ask, kind, content)));
+            }
             _ => {}
         }
         Ok(())
@@ -442,6 +474,15 @@ impl World {
         self.note(|| format!("{node} starts"));
         self.compare_contents(node, 1)?;
         self.step(node, Vec::new())
+    }
+
+    /// An answer sets out for a client.
+    pub(crate) fn answered(&mut self, id: RequestId) {
+        let now_ns = self.now_ns();
+        let txn = self.commits.get(&id).copied();
+        if let Some(handled) = txn.and_then(|txn| self.handled.get_mut(&txn)) {
+            handled.left_ns = Some(now_ns);
+        }
     }
 
     fn grant_wishes(&mut self) {
