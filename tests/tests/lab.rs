@@ -136,7 +136,8 @@ fn a_folder_that_cannot_be_made_is_named() {
 fn ctrl_c_ends_a_run_and_leaves_no_half_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command: Command = meridian();
-    command.args(["lab", "run", "no-wait", "--out"]).arg(folder.path());
+    command.args(["lab", "run", "no-wait", "--set", "transactions=20000", "--out"]);
+    command.arg(folder.path());
     let process = Process::start(&mut command);
     // Made once Ctrl-C is heard.
     wait_for(&folder.path().join("no-wait"));
