@@ -1,5 +1,6 @@
 //! `--clock SPEC` and `--allow-clock-faults`: the clocks a command goes by.
 
+pub mod fault;
 pub mod show;
 
 use crate::exit::Exit;
@@ -88,7 +89,7 @@ fn named(specs: &ClockSpecs) -> Vec<(String, &ClockSpec)> {
 /// Leave for [`client::Universe::set_clock`].
 #[derive(Debug, Default, Args)]
 pub struct Faults {
-    /// Simulated clocks may be made wrong while the universe runs: `\clock n2 drift=2000`.
+    /// Simulated clocks may be made wrong while the universe runs.
     #[arg(long)]
     pub allow_clock_faults: bool,
 }

@@ -85,7 +85,10 @@ async fn others_take_over_from_a_leader_whose_clock_breaks_and_it_comes_back() {
     wait_until!("it is broken", status_of(&universe, Whose::Node(leader)) == Status::Broken);
     let clocks = universe.clocks();
     let reason = clocks.iter().find_map(|clock| clock.reading.as_ref().err()).expect("it says why");
-    assert!(reason.reason.contains("drifts at 2000 µs/s, allowed are 200"), "{reason}");
+    // Between two looks it ran well for a while.
+    let names_it =
+        reason.reason.contains("it drifts at") && reason.reason.contains("allowed are 200");
+    assert!(names_it, "{reason}");
     let asked = universe.client().router().ask_node(leader, GROUP, Body::Status).await;
     let Err(Error::ClockUnavailable { reason }) = asked else { panic!("{asked:?}") };
     assert!(reason.contains("broken"), "{reason}");

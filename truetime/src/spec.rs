@@ -152,8 +152,8 @@ pub struct MastersSpec {
     /// The applied drift rate: how much the local oscillator may be off, in microseconds per
     /// second (T3).
     pub drift_ppm: u32,
-    /// The file with the key that proves that a master is one; `None`: anybody on the network may
-    /// say that he is. Without commas.
+    /// The file with the key that proves that a master is one; `None`: anybody on this host may say
+    /// that it is, and masters beyond it are refused. Without commas.
     pub key_file: Option<String>,
     /// Whether a clock that breaks the applied rate is broken (T5), or goes on.
     pub evict: bool,

@@ -102,7 +102,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
     out.flush()?;
     if lonely {
         eprintln!(
-            "meridian: no --key-file: anybody on this host can say that he is a time master, and \
+            "meridian: no --key-file: anybody on this host can say that it is a time master, and \
              will be believed"
         );
     }

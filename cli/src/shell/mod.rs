@@ -202,9 +202,8 @@ impl Shell {
 impl Shell {
     /// Shows the clocks; with `n2 drift=2000`, changes that of n2 first and shows it alone.
     fn clock(&self, argument: &str) -> Result<(), Trouble> {
-        let refused = |error: ClockChangeError| {
-            Trouble::command(format!("{error}\nHint: {}", error.hint()))
-        };
+        let refused =
+            |error: ClockChangeError| Trouble::command(format!("{error}\nHint: {}", error.hint()));
         let (name, change) = argument.split_once(char::is_whitespace).unwrap_or((argument, ""));
         let mut all = self.clocks.all();
         if !name.is_empty() {

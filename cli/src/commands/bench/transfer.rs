@@ -2,7 +2,8 @@
 
 use super::recorded::Recorded;
 use super::{Random, failed, percentile};
-use crate::clock::show;
+use crate::clock::fault::{self, Fault};
+use crate::clock::{Faults, show};
 use crate::data::Data;
 use crate::exit::Exit;
 use clap::Args;
@@ -32,7 +33,9 @@ Examples:
   meridian bench transfer --data ./universe --sql        the same through SQL statements
   meridian bench transfer --data ./universe --history h.jsonl && meridian check history h.jsonl
   meridian bench transfer --data ./wrong --replicas 3 --history h.jsonl \\
-    --clock n2=simulated:epsilon=5ms,drift=2000,evict=off     with a clock that is wrong";
+    --clock n2=simulated:epsilon=5ms,drift=2000,evict=off     with a clock that is wrong
+  meridian bench transfer --data ./wrong --replicas 3 --seconds 20 --clock simulated:epsilon=5ms \\
+    --allow-clock-faults --fault '5s n2 drift=2000' --fault '12s n2 honest'";
 
 /// Arguments of `meridian bench transfer`.
 #[derive(Debug, Args)]
@@ -51,6 +54,12 @@ pub struct Arguments {
     /// Write down what every client did and saw, as JSON lines.
     #[arg(long, value_name = "FILE", conflicts_with = "sql")]
     history: Option<PathBuf>,
+    #[command(flatten)]
+    faults: Faults,
+    /// Changes a simulated clock while clients are at work: when, whose, and what, in the words of
+    /// `\clock` at the prompt. May be repeated.
+    #[arg(long = "fault", value_name = "'TIME NODE CHANGE'", requires = "allow_clock_faults")]
+    fault: Vec<Fault>,
 }
 
 const TABLE: &str = "bench_accounts";
@@ -69,7 +78,8 @@ const OPENING_BALANCE: i64 = 1_000;
 /// # Errors
 /// When the universe fails, or the sum was not constant.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
-    let universe = arguments.data.open().await?;
+    let builder = Universe::builder().allow_clock_faults(arguments.faults.allow_clock_faults);
+    let universe = arguments.data.open_with(builder).await?;
     let result = transfer(&universe, &arguments).await;
     universe.close();
     result
@@ -90,6 +100,7 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
 
     let attempts = Arc::new(AtomicU64::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
+    let faults = tokio::spawn(fault::make(arguments.fault.clone(), universe.clock_handle()));
     let auditor = tokio::spawn(watch(accounts.clone(), wanted, is_over.clone()));
     let clients: Vec<_> = (0..arguments.clients)
         .map(|number| {
@@ -113,6 +124,11 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
     let took = began.elapsed();
     let after = universe.stats();
     is_over.store(true, Ordering::Relaxed);
+    if faults.is_finished() {
+        faults.await.map_err(Exit::failed)??;
+    } else {
+        faults.abort(); // what was to come later than the end
+    }
     let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
     let last = accounts.audit().await.map_err(failed)?;
     if let Some(recorded) = &recorded {

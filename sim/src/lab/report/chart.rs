@@ -368,10 +368,10 @@ fn decimals(range: &Range<f64>, ticks: usize) -> usize {
 
 /// What an axis measures, with its unit.
 pub fn described(axis: &Axis) -> String {
-    if axis.unit.is_empty() {
-        axis.label.clone()
-    } else {
-        format!("{} ({})", axis.label, axis.unit)
+    match (axis.label.is_empty(), axis.unit.is_empty()) {
+        (true, _) => axis.unit.clone(),
+        (_, true) => axis.label.clone(),
+        _ => format!("{} ({})", axis.label, axis.unit),
     }
 }
 
@@ -464,6 +464,13 @@ mod tests {
         assert_eq!(stairs[..4], [(0.0, 1.0), (2.0, 1.0), (2.0, 3.0), (4.0, 3.0)]);
         assert!(stairs[4].1.is_nan());
         assert_eq!(stairs[5..], [(5.0, 1.0)]);
+    }
+
+    #[test]
+    fn axes_are_described() {
+        let described = |label, unit| described(&Axis::new(label, unit));
+        assert_eq!(described("ε", "ms"), "ε (ms)");
+        assert_eq!((described("ε", "").as_str(), described("", "ms").as_str()), ("ε", "ms"));
     }
 
     #[test]

@@ -260,10 +260,10 @@ fn says(text: &str) -> bool {
     text.chars().any(char::is_alphanumeric)
 }
 
-/// Whether a cell begins like a number.
+/// Whether a cell is a number, with a unit perhaps.
 fn is_number(text: &str) -> bool {
-    let text = text.trim_start_matches(['-', '+', '−', '±', '<', '≥', '≤', ' ']);
-    text.starts_with(|c: char| c.is_ascii_digit())
+    let digits = text.trim_start_matches(['-', '+', '−', '±', '<', '≥', '≤', ' ']);
+    digits.starts_with(|c: char| c.is_ascii_digit()) && text.split_whitespace().count() <= 2
 }
 
 fn repeat(report: &Report) -> String {

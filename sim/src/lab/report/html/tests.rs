@@ -109,7 +109,7 @@ fn columns_of_numbers_are_aligned_to_the_right() {
     for number in ["7", "-1.5 ms", "≥ 3", "1,000"] {
         assert!(is_number(number), "{number}");
     }
-    for word in ["", "none", "n1", "-"] {
+    for word in ["", "none", "n1", "-", "10×, from the middle on"] {
         assert!(!is_number(word), "{word}");
     }
     let mut mixed = Table::new("t", &["count", "what"]);
