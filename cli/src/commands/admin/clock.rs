@@ -81,16 +81,6 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
         return Err(Exit::Usage("--clock n…: there are nodes only with --data".into()));
     }
     let clocks = client::Clocks::open(&specs, 0, false).map_err(refused)?;
-    let began = Instant::now();
-    // A look before the first answers of masters shows nothing.
-    if arguments.for_long.is_none() {
-        while clocks.all().iter().any(without_bound) && began.elapsed() < FIRST_BOUND {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = ctrl_c() => return Err(Exit::Interrupted(String::new())),
-            }
-        }
-    }
     look(&arguments, || clocks.all()).await
 }
 
@@ -99,6 +89,17 @@ fn without_bound(clock: &NodeClock) -> bool {
 }
 
 async fn look(arguments: &Arguments, seen: impl Fn() -> Vec<NodeClock>) -> Result<(), Exit> {
+    let began = Instant::now();
+    // A look before the first answers of masters shows nothing; a universe opens with a majority.
+    while arguments.for_long.is_none()
+        && seen().iter().any(without_bound)
+        && began.elapsed() < FIRST_BOUND
+    {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = ctrl_c() => return Err(Exit::Interrupted(String::new())),
+        }
+    }
     let mut out = io::stdout();
     if arguments.format == Format::Csv {
         writeln!(out, "{}", show::CSV_HEADER)?;
