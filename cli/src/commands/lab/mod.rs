@@ -143,7 +143,12 @@ fn one(arguments: &RunArguments) -> Result<(), Exit> {
     } else {
         tell::report(&mut out, &report, &written, began.elapsed())?;
     }
-    if report.holds() { Ok(()) } else { Err(Exit::Failed(tell::broken(&report))) }
+    conclude(&report)
+}
+
+/// What a report means for the exit code.
+fn conclude(report: &Report) -> Result<(), Exit> {
+    if report.holds() { Ok(()) } else { Err(Exit::Failed(tell::broken(report))) }
 }
 
 /// How an experiment of `run-all` ended.
@@ -294,6 +299,28 @@ mod tests {
         for wrong in ["", "poll", "=30", "poll=", " = "] {
             assert!(parse_choice(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_not_as_expected_is_said_and_fails() {
+        let experiment = lab::experiments()[0];
+        let setup = Setup::new(experiment.parameters(), 0, &[]).unwrap();
+        let mut report = Report::new(experiment, "title", &setup);
+        report.summarize("All is well.");
+        report.find("violations", "0", "none", true);
+        let told = |report: &Report| {
+            let mut out = Vec::new();
+            tell::report(&mut out, report, &[], Duration::ZERO).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(conclude(&report).is_ok());
+        assert!(told(&report).contains("✓ yes") && !told(&report).contains('✗'));
+        report.find("leaders", "2", "1", false);
+        let Err(Exit::Failed(message)) = conclude(&report) else { panic!("it holds") };
+        assert_eq!(message, "one finding is not as expected");
+        assert!(told(&report).contains("✗ NO") && told(&report).contains("If they were"));
+        report.findings.clear();
+        assert!(conclude(&report).is_err(), "nothing measured is nothing shown");
     }
 
     #[test]
