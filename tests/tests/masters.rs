@@ -101,15 +101,17 @@ fn epsilon_is_a_sawtooth_and_grows_when_the_masters_are_gone() {
     while teeth < 4 {
         assert!(began.elapsed() < PATIENCE, "{teeth} teeth, then {last:?}");
         let seen = next(&mut looking, "n2");
-        // What a synchronisation was good to, and 200 µs for each second since.
-        let floor_us = seen.epsilon_us - seen.ago_ms * GROWTH;
-        assert!((0.0..5_000.0).contains(&floor_us), "{seen:?}");
-        if seen.ago_ms < last.ago_ms {
+        let passed_ms = seen.ago_ms - last.ago_ms;
+        // A bound and its age are not read at one instant, nor are all looks in time.
+        let same_tooth = (seen.at_ms - last.at_ms - passed_ms).abs() < 20.0;
+        if seen.ago_ms < last.ago_ms || seen.epsilon_us < last.epsilon_us {
             teeth += 1;
-        } else if seen.status == "synchronized" {
-            let (grew_us, passed_ms) =
-                (seen.epsilon_us - last.epsilon_us, seen.ago_ms - last.ago_ms);
-            assert!((grew_us - passed_ms * GROWTH).abs() < 5.0, "{last:?}, then {seen:?}");
+        } else if seen.status == "synchronized" && same_tooth {
+            // What a synchronisation was good to, and 200 µs for each second since.
+            let floor_us = seen.epsilon_us - seen.ago_ms * GROWTH;
+            assert!((0.0..5_000.0).contains(&floor_us), "{seen:?}");
+            let grew_us = seen.epsilon_us - last.epsilon_us;
+            assert!((grew_us - passed_ms * GROWTH).abs() < 10.0, "{last:?}, then {seen:?}");
             rises += 1;
         }
         last = seen;

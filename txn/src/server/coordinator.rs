@@ -1,7 +1,7 @@
 //! The coordinator, and the one-group commit, which is a coordinator without participants
 //! (X5–X9).
 
-use super::{Effects, Manager, RequestId, Then, exclusive};
+use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
 use proto::command::CommitRecord;
 use proto::keys::Write;
 use proto::peer::PeerBody;
@@ -298,7 +298,11 @@ impl Manager {
     /// Locks of a transaction whose abort is on its way serve nobody.
     fn release_undecided(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
-        leading.waiting.retain(|_, (t, then)| *t != txn || !matches!(then, Then::Decide));
+        let waiting = leading.waiting.range(tickets_of(txn));
+        let deciding = waiting.filter(|(_, then)| matches!(then, Then::Decide));
+        for key in deciding.map(|(key, _)| *key).collect::<Vec<_>>() {
+            leading.waiting.remove(&key);
+        }
         self.give_up(now, txn, "the transaction was aborted", out);
     }
 

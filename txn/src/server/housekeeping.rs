@@ -75,16 +75,16 @@ impl Manager {
         let Some(leading) = &mut self.leading else { return };
         let late = |then: &Then| matches!(then, Then::Read(read) if now.after(read.deadline));
         let waiting = leading.waiting.iter();
-        let tickets: Vec<Ticket> =
-            waiting.filter(|(_, (_, then))| late(then)).map(|(ticket, _)| *ticket).collect();
-        for ticket in tickets {
+        let keys: Vec<(TxnId, Ticket)> =
+            waiting.filter(|(_, then)| late(then)).map(|(key, _)| *key).collect();
+        for (txn, ticket) in keys {
             let Some(leading) = &mut self.leading else { return };
-            if let Some((_, Then::Read(read))) = leading.waiting.remove(&ticket) {
+            if let Some(Then::Read(read)) = leading.waiting.remove(&(txn, ticket)) {
                 let error = Error::DeadlineExceeded("the locks were not free in time".into());
                 out.reply.push((read.id, Err(error)));
             }
             let mut changes = Changes::default();
-            leading.locks.withdraw(ticket, &mut changes);
+            leading.locks.withdraw(ticket, now.latest(), &mut changes);
             self.after_locks(now, changes, out);
         }
     }
@@ -93,7 +93,7 @@ impl Manager {
         let Some(leading) = &self.leading else { return };
         for (txn, record) in &self.replicated.prepared {
             if !leading.settling.contains(txn) {
-                if leading.locks.hinders_older(*txn) {
+                if leading.locks.hinders_senior(*txn) {
                     out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
                 }
                 out.send.push(self.to(

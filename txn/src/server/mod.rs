@@ -27,7 +27,7 @@ pub use apply::{OutcomeRecord, StateChange};
 pub use reads::{ReadJob, ReadResult};
 
 use coordinator::Deciding;
-use locks::{Changes, LockTable, Ticket};
+use locks::{Changes, LockReport, LockTable, Ticket};
 use proto::command::PrepareRecord;
 use proto::keys::Span;
 use proto::peer::{PeerBody, PeerMessage};
@@ -35,6 +35,7 @@ use proto::request::{Age, Body, LockMode, Outcome, ReplyBody};
 use proto::{Ballot, Command, Error, GroupId, Key, TxnId};
 use reads::PendingRead;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use truetime::{Interval, Timestamp};
 
 /// Names a request of a client within one server.
@@ -59,6 +60,9 @@ pub struct Config {
     pub retention_ms: u64,
     /// Requests that may wait for locks at one time.
     pub waiting_max: usize,
+    /// Locks that one transaction may take by reading, each key or range counted once; more is
+    /// refused. What it writes is not counted here: a commit's size is bounded.
+    pub locks_max: usize,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             outcome_keep_ms: 300_000,
             retention_ms: 3_600_000,
             waiting_max: 10_000,
+            locks_max: 100_000,
         }
     }
 }
@@ -124,7 +129,8 @@ struct Leading {
     s_max: Timestamp,
     locks: LockTable,
     ticket: Ticket,
-    waiting: BTreeMap<Ticket, (TxnId, Then)>,
+    /// What to do once a ticket is granted.
+    waiting: BTreeMap<(TxnId, Ticket), Then>,
     active: BTreeMap<TxnId, Active>,
     /// Timestamps of the entries proposed and not applied yet, in log order.
     in_flight: VecDeque<Timestamp>,
@@ -166,6 +172,12 @@ impl Manager {
         self.leading.as_ref().map_or(0, |leading| leading.locks.transactions())
     }
 
+    /// Who holds locks here and who waits, for people; in at most `spans_max` keys and ranges.
+    /// Empty where this manager does not serve.
+    pub fn lock_report(&self, spans_max: usize) -> LockReport {
+        self.leading.as_ref().map_or_else(LockReport::default, |l| l.locks.report(spans_max))
+    }
+
     /// The ballot this manager serves under.
     pub fn serving(&self) -> Option<Ballot> {
         self.leading.as_ref().map(|leading| leading.ballot)
@@ -184,7 +196,7 @@ impl Manager {
             let writes =
                 record.writes.iter().map(|w| (Span::Key(w.key.clone()), LockMode::Exclusive));
             let reads = record.reads.iter().map(|span| (span.clone(), LockMode::Shared));
-            locks.restore(*txn, record.age, reads.chain(writes));
+            locks.restore(*txn, record.age, reads.chain(writes), lease_start);
         }
         let outcomes = self.replicated.outcomes.iter();
         let unacknowledged = outcomes
@@ -223,7 +235,7 @@ impl Manager {
     pub fn follow(&mut self, out: &mut Effects) {
         let Some(leading) = self.leading.take() else { return };
         let mut requests: Vec<RequestId> = Vec::new();
-        for (_, then) in leading.waiting.into_values() {
+        for then in leading.waiting.into_values() {
             match then {
                 Then::Read(read) => requests.push(read.id),
                 Then::Prepare(preparing) => requests.push(preparing.id),
@@ -355,11 +367,19 @@ impl Manager {
         if leading.locks.waiting() >= self.config.waiting_max {
             return Err(Error::ResourceExhausted("too many requests wait for locks".into()));
         }
+        let max = self.config.locks_max;
+        if matches!(then, Then::Read(_)) && !leading.locks.fits(txn, &spans, max) {
+            return Err(Error::FailedPrecondition(format!(
+                "{txn} would hold more than {max} locks in {}: read ranges instead of single keys, \
+                 or at a snapshot, or do the work in several transactions",
+                self.group
+            )));
+        }
         leading.ticket += 1;
         let ticket = leading.ticket;
-        leading.waiting.insert(ticket, (txn, then));
+        leading.waiting.insert((txn, ticket), then);
         let mut changes = Changes::default();
-        leading.locks.request(ticket, txn, age, spans, &mut changes);
+        leading.locks.request(ticket, txn, age, spans, now.latest(), &mut changes);
         self.after_locks(now, changes, out);
         Ok(())
     }
@@ -369,7 +389,7 @@ impl Manager {
         let Some(leading) = &mut self.leading else { return };
         leading.active.remove(&txn);
         let mut changes = Changes::default();
-        leading.locks.release(txn, &mut changes);
+        leading.locks.release(txn, now.latest(), &mut changes);
         self.after_locks(now, changes, out);
     }
 
@@ -382,9 +402,9 @@ impl Manager {
         for txn in changes.wounded {
             self.wounded(now, txn, "wounded by an older transaction (X2)", out);
         }
-        for ticket in changes.granted {
+        for (txn, ticket) in changes.granted {
             let Some(leading) = &mut self.leading else { return };
-            let Some((txn, then)) = leading.waiting.remove(&ticket) else { continue };
+            let Some(then) = leading.waiting.remove(&(txn, ticket)) else { continue };
             match then {
                 Then::Read(read) => self.locked_read(read, txn, out),
                 Then::Prepare(preparing) => self.locked_prepare(now, txn, preparing, out),
@@ -402,7 +422,7 @@ impl Manager {
         );
         let Some(leading) = &mut self.leading else { return };
         let mut changes = Changes::default();
-        leading.locks.release(txn, &mut changes);
+        leading.locks.release(txn, now.latest(), &mut changes);
         self.wounded(now, txn, reason, out);
         self.after_locks(now, changes, out);
     }
@@ -411,19 +431,17 @@ impl Manager {
     fn wounded(&mut self, now: Interval, txn: TxnId, reason: &str, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
         leading.active.insert(txn, Active { last_seen: now.latest(), wounded: true });
-        let mine: Vec<Ticket> =
-            leading.waiting.iter().filter(|(_, (t, _))| *t == txn).map(|(k, _)| *k).collect();
-        for ticket in mine {
+        let mine: Vec<(TxnId, Ticket)> =
+            leading.waiting.range(tickets_of(txn)).map(|(key, _)| *key).collect();
+        for key in mine {
             let Some(leading) = &mut self.leading else { return };
-            match leading.waiting.remove(&ticket) {
-                Some((_, Then::Read(read))) => {
-                    out.reply.push((read.id, Err(Error::aborted(reason))))
-                }
-                Some((_, Then::Prepare(preparing))) => {
+            match leading.waiting.remove(&key) {
+                Some(Then::Read(read)) => out.reply.push((read.id, Err(Error::aborted(reason)))),
+                Some(Then::Prepare(preparing)) => {
                     out.reply.push((preparing.id, Err(Error::aborted(reason))));
                     out.send.push(self.to(preparing.coordinator, txn, PeerBody::Refused));
                 }
-                Some((_, Then::Decide)) | None => {}
+                Some(Then::Decide) | None => {}
             }
         }
         self.abort_deciding(now, txn, reason, out);
@@ -462,6 +480,11 @@ impl Manager {
     fn outcome(&self, txn: TxnId) -> Option<Outcome> {
         self.replicated.outcomes.get(&txn).map(|record| record.outcome)
     }
+}
+
+/// The places in `Leading::waiting` of one transaction.
+fn tickets_of(txn: TxnId) -> RangeInclusive<(TxnId, Ticket)> {
+    (txn, Ticket::MIN)..=(txn, Ticket::MAX)
 }
 
 fn exclusive(keys: impl Iterator<Item = Key>) -> Vec<(Span, LockMode)> {

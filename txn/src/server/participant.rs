@@ -1,6 +1,6 @@
 //! The participant's half of two-phase commit (X6, X10).
 
-use super::{Effects, Manager, RequestId, Then, exclusive};
+use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
 use proto::command::PrepareRecord;
 use proto::keys::Write;
 use proto::peer::PeerBody;
@@ -42,8 +42,8 @@ impl Manager {
             requests.push(id);
             return;
         }
-        let waits = |then: &Then| matches!(then, Then::Prepare(_));
-        if leading.waiting.values().any(|(t, then)| *t == txn && waits(then)) {
+        let mut waiting = leading.waiting.range(tickets_of(txn));
+        if waiting.any(|(_, then)| matches!(then, Then::Prepare(_))) {
             out.reply.push((id, Ok(ReplyBody::Done))); // the coordinator hears how it ends
             return;
         }
@@ -92,7 +92,7 @@ impl Manager {
     pub(super) fn prepared(&mut self, record: &PrepareRecord, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
         let requests = leading.preparing.remove(&record.txn).unwrap_or_default();
-        let hinders = leading.locks.hinders_older(record.txn);
+        let hinders = leading.locks.hinders_senior(record.txn);
         out.send.push(self.to(
             record.coordinator,
             record.txn,

@@ -1,6 +1,6 @@
 //! Reads: under locks (X1), and at a timestamp (R1, R3, R5).
 
-use super::{Effects, Manager, RequestId, Then};
+use super::{Effects, Manager, RequestId, Then, tickets_of};
 use proto::keys::{Page, Span};
 use proto::plant::{Plant, planted};
 use proto::request::{Age, LockMode, ReadSet, ReplyBody, Versioned};
@@ -91,9 +91,8 @@ impl Manager {
     /// one's answer any more.
     fn supersede(&mut self, txn: TxnId, read: &LockedRead, out: &mut Effects) -> bool {
         let Some(leading) = &mut self.leading else { return false };
-        for (waiting, then) in leading.waiting.values_mut() {
+        for (_, then) in leading.waiting.range_mut(tickets_of(txn)) {
             if let Then::Read(old) = then
-                && *waiting == txn
                 && old.what == read.what
                 && old.mode == read.mode
             {

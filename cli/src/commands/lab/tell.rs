@@ -69,6 +69,9 @@ pub fn report(
     writeln!(out, "{}", report.title)?;
     wrapped(out, report.question)?;
     writeln!(out)?;
+    if !report.holds() {
+        wrapped(out, "✗ Not every finding is as expected. If they were, the answer would be:")?;
+    }
     wrapped(out, &report.summary)?;
     writeln!(out)?;
     findings(out, report)?;

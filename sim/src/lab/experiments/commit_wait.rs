@@ -198,7 +198,7 @@ impl CommitWait {
             let (took, said) = (line(|at| at.1), line(|at| at.0.predicted_ms()));
             let replication = mine.first().map_or(0.0, |at| at.0.replication_ms());
             let name = format!("replication {replication:.1} ms");
-            chart = chart.series(&name, Style::Line, took);
+            chart = chart.series(&name, Style::Points, took);
             chart = chart.series(format!("{name}, predicted"), Style::Dashed, said);
             let beyond: Vec<(f64, f64)> =
                 mine.iter().filter(|at| at.0.waits()).map(|at| (at.0.epsilon_ms, at.1)).collect();

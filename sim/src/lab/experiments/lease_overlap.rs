@@ -5,7 +5,7 @@ use super::support::sweep::{failed, seed_of, sweep};
 use super::support::{ms_ns, ms_us};
 use crate::executor::ClientPort;
 use crate::history::Violation;
-use crate::lab::report::{Axis, Chart, Report, Style, Table};
+use crate::lab::report::{Axis, Chart, Report, Style, Table, number};
 use crate::lab::{Experiment, LabError, Parameter, Progress, Setup};
 use crate::options::Options;
 use crate::run::guarded;
@@ -414,7 +414,7 @@ impl LeaseOverlap {
         });
         report.find(
             "stale reads while the clock is within its bound",
-            format!("{bad} of {reads}"),
+            format!("{bad} of {}", number(reads as f64, 0)),
             "none",
             bad == 0 && reads > 0,
         );
@@ -426,7 +426,7 @@ impl LeaseOverlap {
         );
         report.find(
             "stale reads of a leader whose clock was ahead and then slow",
-            back.to_string(),
+            number(back as f64, 0),
             "some, far enough beyond the bound",
             back > 0,
         );

@@ -7,7 +7,7 @@ use super::support::sweep::{failed, seed_of, sweep};
 use super::support::{as_ms, ms_ns, ms_us, per_thousand};
 use crate::checkers::external_consistency;
 use crate::history::Violation;
-use crate::lab::report::{Axis, Chart, Report, Style, Table};
+use crate::lab::report::{Axis, Chart, Report, Style, Table, number};
 use crate::lab::{Experiment, LabError, Parameter, Progress, Setup};
 use crate::options::Options;
 use crate::run::guarded;
@@ -290,7 +290,7 @@ impl LyingClock {
             (point.times, per_thousand(outcome.violations, outcome.transactions))
         };
         let worst = |(point, outcome): &(Point, Outcome)| (point.times, outcome.worst_ms);
-        let drift = || Axis::new("drift of one clock, of the applied rate", "");
+        let drift = || Axis::new("drift of one clock", "× the applied rate");
         report.draw(
             Chart::new("Violations", drift(), Axis::new("violations per 1,000 transactions", ""))
                 .caption("Up to the applied rate there are none, whatever else is wrong.")
@@ -309,7 +309,7 @@ impl LyingClock {
             .series("eviction on", Style::Line, of(true).map(worst).collect()),
         );
         let columns = [
-            "drift, of the applied",
+            "drift (× applied)",
             "eviction",
             "transactions",
             "violations",
@@ -348,12 +348,15 @@ impl LyingClock {
         let (safe, safe_bad) = sums(&|point| point.evict && !point.late);
         let top = of(false).map(rate).map(|(_, rate)| rate).fold(0.0, f64::max);
         report.summarize(format!(
-            "Within the applied rate nothing happens. Beyond it one clock brings up to {top:.0} of \
-             1,000 transactions out of order, unless its node evicts itself: then none."
+            "While every clock drifts within the applied rate, {honest_bad} of {} transactions are \
+             out of order. Beyond it, one clock brings up to {top:.0} of 1,000 out of order; with \
+             eviction on, {safe_bad} of {}, for its node finds out before it serves.",
+            number(honest as f64, 0),
+            number(safe as f64, 0)
         ));
         report.find(
             "violations with a drift within the applied rate",
-            format!("{honest_bad} of {honest}"),
+            format!("{honest_bad} of {}", number(honest as f64, 0)),
             "none",
             honest_bad == 0 && honest > 0,
         );
@@ -362,13 +365,13 @@ impl LyingClock {
         let possible = grown_ms > 8.0 * setup.get("delay") + 2.0;
         report.find(
             "violations beyond it, eviction off",
-            format!("{lied_bad} of {lied}"),
+            format!("{lied_bad} of {}", number(lied as f64, 0)),
             if possible { "some" } else { "any: messages take about as long as the clock is off" },
             lied_bad > 0 || !possible,
         );
         report.find(
             "violations with eviction on, of a clock that drifts from the start",
-            format!("{safe_bad} of {safe}"),
+            format!("{safe_bad} of {}", number(safe as f64, 0)),
             "none: its rate is known before it serves",
             safe_bad == 0 && safe > 0,
         );

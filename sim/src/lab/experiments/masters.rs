@@ -328,13 +328,13 @@ impl Masters {
             "largest ε (ms)",
             "largest error (ms)",
             "wrong for (s)",
-            "status, and since when",
+            "status",
         ];
         let mut table = Table::new("Who lies, and what the clock does", &columns);
         for (case, outcome) in measured {
             let statuses = outcome.statuses.iter().take(4);
             let statuses: Vec<String> =
-                statuses.map(|(at_s, status)| format!("{status} {at_s:.0} s")).collect();
+                statuses.map(|(at_s, status)| format!("{status} from {at_s:.0} s")).collect();
             table.row(vec![
                 case.name().into(),
                 outcome.accepted.to_string(),
@@ -346,13 +346,17 @@ impl Masters {
             ]);
         }
         report.tabulate(table);
+        let wrong = |outcome: &Outcome| match outcome.wrong_s {
+            0.0 => "never wrong".to_string(),
+            seconds => format!("wrong for {seconds:.1} s"),
+        };
         for (case, outcome) in measured.iter().filter(|(case, _)| case.is_minority()) {
             let (rejected, liars, epsilon_ms) =
                 (outcome.rejected, case.liars(), outcome.epsilon_max_ms());
             report.find(
-                format!("{}: rejected; largest ε; wrong", case.name()),
-                format!("{rejected}; {epsilon_ms:.2} ms; {:.1} s", outcome.wrong_s),
-                format!("{liars}; {high_ms:.1} ms, as with masters that are right; never"),
+                case.name(),
+                format!("{rejected} rejected, ε ≤ {epsilon_ms:.2} ms, {}", wrong(outcome)),
+                format!("{liars} rejected, ε ≤ {high_ms:.1} ms as without lies, never wrong"),
                 rejected == liars
                     && outcome.accepted == case.masters() - liars
                     && epsilon_ms <= 1.06 * high_ms
@@ -363,18 +367,18 @@ impl Masters {
         let apart = of(Case::TwoOfThree).unwrap_or(&none);
         let grown_ms = apart.epsilon_max_ms();
         report.find(
-            "2 of 3 lie, each for itself: accepted; largest ε; wrong",
-            format!("{}; {grown_ms:.1} ms; {:.1} s", apart.accepted, apart.wrong_s),
-            format!("none; far above {high_ms:.1} ms, for it grows on; never"),
+            Case::TwoOfThree.name(),
+            format!("{} accepted, ε ≤ {grown_ms:.1} ms, {}", apart.accepted, wrong(apart)),
+            format!("0 accepted, ε far above {high_ms:.1} ms for it grows on, never wrong"),
             apart.accepted == 0 && grown_ms > 4.0 * high_ms && apart.wrong_s == 0.0,
         );
         let alike = of(Case::TwoOfThreeAlike).unwrap_or(&none);
         let broken_s = alike.since_s(Status::Broken).unwrap_or(f64::INFINITY);
         let stood_s = alike.wrong_since_s.unwrap_or(WATCHED_POLLS * setup.get("poll")) - broken_s;
         report.find(
-            "2 of 3 lie alike, all at once: until the node stands still, and how long it does",
-            format!("{broken_s:.1} s, then {stood_s:.0} s"),
-            format!("at most {:.0} s, then at least 3 polls", setup.get("poll") + 1.0),
+            Case::TwoOfThreeAlike.name(),
+            format!("broken after {broken_s:.1} s, for {stood_s:.0} s"),
+            format!("broken after at most {:.0} s, for at least 3 polls", setup.get("poll") + 1.0),
             broken_s <= setup.get("poll") + 1.0 && stood_s >= 3.0 * setup.get("poll"),
         );
         let fooled: f64 = [Case::AlikeFromTheStart, Case::AlikeSlowly]
@@ -383,9 +387,9 @@ impl Masters {
             .map(|o| o.wrong_s)
             .fold(f64::INFINITY, f64::min);
         report.find(
-            "2 of 3 lie alike, from the start or slowly: wrong for",
-            format!("{fooled:.0} s at least"),
-            "some time: a majority of liars is what nobody can see through",
+            "2 of 3 lie alike, from the start or slowly",
+            format!("wrong for {fooled:.0} s at least"),
+            "wrong: nobody can see through a majority that agrees",
             fooled > 0.0 && fooled.is_finite(),
         );
         report.summarize(format!(

@@ -7,7 +7,7 @@ use super::support::sweep::{failed, seed_of, sweep};
 use super::support::{mean, ms_ns, ms_us, per_thousand};
 use crate::checkers::{external_consistency, snapshot};
 use crate::history::Violation;
-use crate::lab::report::{Axis, Chart, Report, Style, Table};
+use crate::lab::report::{Axis, Chart, Report, Style, Table, number};
 use crate::lab::{Experiment, LabError, Parameter, Progress, Setup};
 use crate::options::Options;
 use crate::run::guarded;
@@ -197,15 +197,17 @@ impl NoWait {
         let per = per_thousand(hasty_bad, hasty);
         report.summarize(format!(
             "Honest clocks alone order nothing: without commit wait {per:.0} of 1,000 transactions \
-             come out of order, with it none of {waited}."
+             come out of order, with it {waited_bad} of {}.",
+            number(waited as f64, 0)
         ));
-        let none = format!("{waited_bad} of {waited} transactions");
+        let none = format!("{waited_bad} of {} transactions", number(waited as f64, 0));
         report.find("violations with commit wait", none, "none", waited_bad == 0);
         // Two clocks differ by 1.8 ε; a commit takes two hops to replicate, and two from client to
         // client.
         let clocks_ms = (OFFSETS[0] - OFFSETS[2]) * setup.get("epsilon_max");
         let possible = clocks_ms > 1.2 * (4.0 * setup.get("delay") + 0.1);
-        let some = format!("{hasty_bad} of {hasty} transactions");
+        let some =
+            format!("{} of {} transactions", number(hasty_bad as f64, 0), number(hasty as f64, 0));
         let expected = match possible {
             true => "some",
             false => "any: messages take about as long as clocks differ",

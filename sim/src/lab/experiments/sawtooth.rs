@@ -3,7 +3,7 @@
 use super::support::sweep::{failed, seed_of};
 use super::support::{as_ms, mean, ms_ns};
 use crate::history::Violation;
-use crate::lab::report::{Axis, Chart, Report, Style, Table};
+use crate::lab::report::{Axis, Chart, Report, Style, Table, number};
 use crate::lab::{Experiment, LabError, Parameter, Progress, Setup};
 use crate::options::Options;
 use crate::run::guarded;
@@ -244,20 +244,20 @@ impl Sawtooth {
         let top = epsilons(&outage).into_iter().fold(0.0, f64::max);
         let after: Vec<&Look> = between(run.back_s() + run.poll_s, run.end_s()).collect();
         let after_top = epsilons(&after).into_iter().fold(0.0, f64::max);
-        let chart = Chart::new("ε over time", Axis::new("time", "s"), Axis::new("", "ms"))
-            .caption("Up by the applied drift, down with each poll. The real error stays below.")
-            .series(
-                "ε",
-                Style::Line,
-                looks.iter().map(|look| (look.at_s, look.epsilon_ms)).collect(),
-            )
-            .series(
-                "actual error",
-                Style::Line,
-                looks.iter().map(|look| (look.at_s, look.error_ms)).collect(),
-            )
-            .mark(run.lost_s(), "masters lost")
-            .mark(run.back_s(), "masters back");
+        let chart = Chart::new(
+            "ε over time",
+            Axis::new("time", "s"),
+            Axis::new("ε, and the actual error", "ms"),
+        )
+        .caption("Up by the applied drift, down with each poll. The real error stays below.")
+        .series("ε", Style::Line, looks.iter().map(|look| (look.at_s, look.epsilon_ms)).collect())
+        .series(
+            "actual error",
+            Style::Line,
+            looks.iter().map(|look| (look.at_s, look.error_ms)).collect(),
+        )
+        .mark(run.lost_s(), "masters lost")
+        .mark(run.back_s(), "masters back");
         report.draw(chart);
         let mut table = Table::new("ε (ms)", &["phase", "least", "mean", "most", "status"]);
         for (phase, of) in
@@ -346,7 +346,7 @@ impl Sawtooth {
         let wrong = looks.iter().filter(|look| !look.contains).count();
         report.find(
             "readings without absolute time in them",
-            format!("{wrong} of {}", looks.len()),
+            format!("{wrong} of {}", number(looks.len() as f64, 0)),
             "none (T1)",
             wrong == 0 && !looks.is_empty(),
         );

@@ -20,7 +20,7 @@ pub fn page(report: &Report) -> String {
     body += &format!("<header>\n<p class=\"name\">meridian lab · {}</p>\n", escape(report.name));
     body += &format!("<h1>{}</h1>\n", escape(&report.title));
     body += &format!("<p class=\"question\">{}</p>\n", escape(report.question));
-    body += &format!("<p class=\"answer\">{}</p>\n</header>\n<main>\n", escape(&report.summary));
+    body += &format!("{}</header>\n<main>\n", answer(report));
     body += &findings(report);
     body += &section("Charts", report.charts.iter().map(figure));
     body += &report.history.as_ref().map(story).unwrap_or_default();
@@ -48,11 +48,11 @@ pub fn index(reports: &[&Report], failed: &[(&str, String)]) -> String {
     for report in reports {
         body += &format!(
             "<section>\n<h2><a href=\"{0}/report.html\">{1}</a></h2>\n\
-             <p class=\"question\">{2}</p>\n<p class=\"answer\">{3}</p>\n{4}</section>\n",
+             <p class=\"question\">{2}</p>\n{3}{4}</section>\n",
             escape(report.name),
             escape(&report.title),
             escape(report.question),
-            escape(&report.summary),
+            answer(report),
             findings_table(&report.findings),
         );
     }
@@ -81,6 +81,14 @@ fn document(title: &str, body: &str) -> String {
         escape(title),
         palette::style_rules(SCALE)
     )
+}
+
+/// The answer; where a finding does not hold, with a word of caution.
+fn answer(report: &Report) -> String {
+    let caution = "<p class=\"fails\">✗ Not every finding is as expected. If they were, the answer \
+                   would be:</p>\n";
+    let caution = if report.holds() { "" } else { caution };
+    format!("{caution}<p class=\"answer\">{}</p>\n", escape(&report.summary))
 }
 
 fn section(title: &str, parts: impl Iterator<Item = String>) -> String {

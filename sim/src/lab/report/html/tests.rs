@@ -77,11 +77,14 @@ fn everything_of_a_report_is_on_its_page() {
 #[test]
 fn what_does_not_hold_is_said_in_words() {
     let mut report = sample();
+    let caution = "If they were, the answer would be:";
     assert!(page(&report).contains("✓ What was measured is what was expected."));
+    assert!(!page(&report).contains(caution) && !index(&[&report], &[]).contains(caution));
     report.find("violations", "0", "at least 1", false);
     let html = page(&report);
     assert!(html.contains("✗ 1 of 2 findings are not as expected."));
     assert!(html.contains("✗ does not hold") && html.contains("✓ holds"));
+    assert!(html.contains(caution) && index(&[&report], &[]).contains(caution));
     assert!(index(&[&report], &[]).contains("0 of 1 experiments"));
     report.findings.clear();
     assert!(page(&report).contains("✗ Nothing was measured."));
