@@ -379,7 +379,9 @@ mod tests {
 
     #[test]
     fn an_oscillator_beyond_the_applied_rate_has_no_sawtooth() {
-        let setup = Setup::new(PARAMETERS, 1, &[("real_drift".into(), "900".into())]).unwrap();
+        let overrides = [("applied_drift", "50"), ("real_drift", "150")];
+        let overrides = overrides.map(|(name, value)| (name.to_string(), value.to_string()));
+        let setup = Setup::new(PARAMETERS, 1, &overrides).unwrap();
         assert!(matches!(Sawtooth.run(&setup, &Silent), Err(LabError::Failed(_))));
     }
 }
