@@ -48,7 +48,7 @@ const PARAMETERS: &[Parameter] = &[
         "pause",
         "ms",
         20.0,
-        (1.0, 1_000.0),
+        (1.0, 50.0),
         "mean pause of a client between two operations",
     ),
     Parameter::measure("epsilon", "ms", 4.0, (0.0, 50.0), "half-width of every clock"),
