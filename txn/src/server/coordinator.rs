@@ -120,8 +120,20 @@ impl Manager {
             locked: false,
         });
         let locked = alive.and_then(|()| self.lock(now, txn, age, spans, Then::Decide, out));
-        if let Err(error) = locked {
-            self.abort_deciding(now, txn, &error.to_string(), out);
+        match locked {
+            Ok(()) => {}
+            Err(Error::Aborted { reason }) => self.abort_deciding(now, txn, &reason, out),
+            // Nothing has been promised: the same commit may come again.
+            Err(error) => {
+                let Some(leading) = &mut self.leading else { return };
+                if let Some(deciding) = leading.deciding.get_mut(&txn) {
+                    deciding.commit = None;
+                    if deciding.prepared.is_empty() && deciding.resolvers.is_empty() {
+                        leading.deciding.remove(&txn);
+                    }
+                }
+                out.reply.push((id, Err(error)));
+            }
         }
     }
 

@@ -93,14 +93,15 @@ impl Manager {
         let Some(leading) = &self.leading else { return };
         for (txn, record) in &self.replicated.prepared {
             if !leading.settling.contains(txn) {
-                if leading.locks.hinders_senior(*txn) {
-                    out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
-                }
                 out.send.push(self.to(
                     record.coordinator,
                     *txn,
                     PeerBody::Prepared(record.timestamp),
                 ));
+                // After that, for a coordinator that has not heard of it has nothing to abort.
+                if leading.locks.hinders_senior(*txn) {
+                    out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
+                }
             }
         }
         for (txn, participants) in &leading.unacknowledged {

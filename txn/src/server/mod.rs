@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   Commit ─► locks ─► (prepared by all participants) ─► s chosen ─► replicated ─► after(s) ─► applied
-//!             locks.rs          coordinator.rs               timestamps (X7)      group (X8)   apply.rs
+//!             locks/            coordinator.rs               timestamps (X7)      group (X8)   apply.rs
 //!   Prepare ─► locks ─► prepare timestamp ─► replicated ─► Prepared ─► Decided ─► replicated ─► applied
 //!                              participant.rs
 //! ```
@@ -364,9 +364,6 @@ impl Manager {
         let Some(leading) = &mut self.leading else {
             return Err(Error::NotLeader { hint: None });
         };
-        if leading.locks.waiting() >= self.config.waiting_max {
-            return Err(Error::ResourceExhausted("too many requests wait for locks".into()));
-        }
         let max = self.config.locks_max;
         if matches!(then, Then::Read(_)) && !leading.locks.fits(txn, &spans, max) {
             return Err(Error::FailedPrecondition(format!(
@@ -380,7 +377,18 @@ impl Manager {
         leading.waiting.insert((txn, ticket), then);
         let mut changes = Changes::default();
         leading.locks.request(ticket, txn, age, spans, now.latest(), &mut changes);
+        // Who need not wait is never refused: the others may wait for just that transaction.
+        let max = self.config.waiting_max;
+        let refused = leading.locks.waiting() > max && leading.locks.waits(ticket);
+        if refused {
+            leading.waiting.remove(&(txn, ticket));
+            leading.locks.withdraw(ticket, now.latest(), &mut changes);
+        }
         self.after_locks(now, changes, out);
+        if refused {
+            let what = format!("{max} requests wait for locks in {}; try again later", self.group);
+            return Err(Error::ResourceExhausted(what));
+        }
         Ok(())
     }
 

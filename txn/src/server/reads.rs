@@ -75,7 +75,7 @@ impl Manager {
         out: &mut Effects,
     ) {
         let (id, mode) = (read.id, read.mode);
-        if self.supersede(txn, &read, out) {
+        if self.supersede(now, txn, &read, out) {
             return;
         }
         let spans = spans(&read.what).into_iter().map(|span| (span, mode)).collect();
@@ -89,7 +89,13 @@ impl Manager {
 
     /// A repetition takes the place of the same read that still waits; nobody listens for that
     /// one's answer any more.
-    fn supersede(&mut self, txn: TxnId, read: &LockedRead, out: &mut Effects) -> bool {
+    fn supersede(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        read: &LockedRead,
+        out: &mut Effects,
+    ) -> bool {
         let Some(leading) = &mut self.leading else { return false };
         for (_, then) in leading.waiting.range_mut(tickets_of(txn)) {
             if let Then::Read(old) = then
@@ -97,6 +103,9 @@ impl Manager {
                 && old.mode == read.mode
             {
                 old.deadline = read.deadline;
+                if let Some(active) = leading.active.get_mut(&txn) {
+                    active.last_seen = now.latest(); // X4: its client waits, and is alive
+                }
                 if old.id == read.id {
                     return true;
                 }
@@ -202,7 +211,7 @@ impl Manager {
         } else if txn.is_some() && ballot != leading.ballot {
             Err(Error::aborted("the group changed its leader while reading (X3)"))
         } else if txn.is_some_and(|t| leading.active.get(&t).is_none_or(|active| active.wounded)) {
-            Err(Error::aborted("wounded while reading (X2)"))
+            Err(Error::aborted("wounded, or ended, while reading (X2)"))
         } else {
             Ok(match result {
                 ReadResult::Values(values) => ReplyBody::Values(values),

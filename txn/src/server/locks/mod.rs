@@ -328,7 +328,8 @@ impl LockTable {
         self.wake(turn);
     }
 
-    /// Ends the wait of one request; locks it has stay.
+    /// Ends the wait of one request; locks it has stay. A transaction that has none and waits for
+    /// nothing else is not known any more.
     ///
     /// ```
     /// # use proto::{Key, TxnId, keys::Span, request::{Age, LockMode}};
@@ -342,11 +343,18 @@ impl LockTable {
     /// table.request(1, old, age(old), wanted(), now, &mut changes);
     /// table.request(2, young, age(young), wanted(), now, &mut changes);
     /// table.withdraw(2, now, &mut changes);
-    /// assert_eq!(table.waiting(), 0);
+    /// assert_eq!((table.waiting(), table.transactions()), (0, 1));
     /// ```
     pub fn withdraw(&mut self, ticket: Ticket, now: Timestamp, changes: &mut Changes) {
+        let Some(txn) = self.waiting.get(&ticket).map(|waiting| waiting.rank.who.txn()) else {
+            return;
+        };
         let mut turn = Turn { now, changes, freed: Vec::new() };
         self.stop_waiting(ticket, &mut turn);
+        let owner = self.owners.get(&txn);
+        if owner.is_some_and(|owner| owner.held.is_empty() && owner.tickets.is_empty()) {
+            self.remove(txn, &mut turn);
+        }
         self.wake(turn);
     }
 
@@ -390,6 +398,11 @@ impl LockTable {
     /// How many transactions hold or wait for locks.
     pub fn transactions(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Whether a request waits.
+    pub fn waits(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
     }
 
     /// How many requests wait.

@@ -148,13 +148,10 @@ impl fmt::Display for LockReport {
                 writeln!(f, "{name}: {txn} waits for it, {mode} since {since}, for {blocked_by}")?;
             }
         }
+        write!(f, "transactions: {}, waiting: {}", self.transactions, self.waiting)?;
         match self.omitted {
-            0 => write!(f, "{} transactions, {} wait", self.transactions, self.waiting),
-            omitted => write!(
-                f,
-                "{} transactions, {} wait; {omitted} more spans",
-                self.transactions, self.waiting
-            ),
+            0 => Ok(()),
+            omitted => write!(f, ", more spans: {omitted}"),
         }
     }
 }

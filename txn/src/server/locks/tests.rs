@@ -51,6 +51,16 @@ impl Twin {
         self.held.retain(|(holder, ..)| *holder != txn);
     }
 
+    fn withdraw(&mut self, ticket: Ticket) {
+        let rank = self.waiting.keys().find(|rank| rank.ticket == ticket).copied();
+        let Some(Rank { who, .. }) = rank else { return };
+        self.waiting.retain(|rank, _| rank.ticket != ticket);
+        let holds = self.held.iter().any(|(holder, ..)| *holder == who.txn());
+        if !holds && !self.waiting.keys().any(|rank| rank.who == who) {
+            self.known.remove(&who);
+        }
+    }
+
     fn settle(&mut self, changes: &mut Changes) {
         loop {
             let before = (self.held.len(), self.waiting.len(), changes.wounded.len());
@@ -291,7 +301,7 @@ impl Both {
             Step::Withdraw(ticket) => {
                 let (mut found, mut expected) = (Changes::default(), Changes::default());
                 self.table.withdraw(ticket, NOW, &mut found);
-                self.twin.waiting.retain(|rank, _| rank.ticket != ticket);
+                self.twin.withdraw(ticket);
                 self.twin.settle(&mut expected);
                 return (found, expected);
             }
@@ -303,6 +313,8 @@ impl Both {
     fn compare(&self, tries: u64, (found, mut expected): (Changes, Changes)) {
         self.table.check();
         assert_eq!(self.table.state(), self.twin.state());
+        let known: Vec<Seniority> = self.twin.known.keys().copied().collect();
+        assert_eq!(self.table.attempts.iter().copied().collect::<Vec<_>>(), known);
         let set = |txns: &[TxnId]| txns.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(set(&found.wounded), set(&expected.wounded));
         assert_eq!(set(&found.wounded).len(), found.wounded.len(), "wounded once");
@@ -417,5 +429,5 @@ fn a_report_has_bounded_room() {
     }
     let report = both.table.report(4);
     assert_eq!((report.spans.len(), report.omitted, report.transactions), (4, 5, 9));
-    assert!(report.to_string().ends_with("9 transactions, 0 wait; 5 more spans"), "{report}");
+    assert!(report.to_string().ends_with("transactions: 9, waiting: 0, more spans: 5"), "{report}");
 }

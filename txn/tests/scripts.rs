@@ -1,0 +1,60 @@
+//! Golden scripts: `UPDATE_GOLDENFILES=1 cargo test -p txn --test scripts` rewrites them.
+
+mod script;
+
+macro_rules! scripts {
+    ($kind:ident: $($name:ident)*) => {
+        mod $kind {
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+            $(#[test] fn $name() { super::script::run(stringify!($kind), stringify!($name)); })*
+        }
+    };
+}
+
+scripts! { locks:
+    attempts
+    deadlock_of_five
+    deadlock_of_three
+    deadlock_of_two
+    empty_range
+    fifo
+    immune
+    key_and_key
+    key_and_range
+    late_reader
+    one_wake_up
+    phantom
+    range_and_range
+    upgrade
+    withdrawn
+}
+
+scripts! { groups:
+    bounded
+    commit_repeated
+    deadlock_through_prepared
+    fence
+    new_leader
+    prepare_refused
+    retry_with_its_age
+    safe_time
+    silent_client
+    wound_deciding
+    wound_prepared
+    wound_preparing
+    wound_reading
+    wound_waiting
+}
+
+/// Every script in the folders is run.
+#[test]
+fn no_script_is_forgotten() {
+    for (kind, names) in [("locks", locks::NAMES), ("groups", groups::NAMES)] {
+        let entries = std::fs::read_dir(script::folder(kind)).expect("the folder of scripts");
+        let name =
+            |path: std::path::PathBuf| path.file_stem().map(|n| n.to_string_lossy().into_owned());
+        let mut found: Vec<String> = entries.filter_map(|entry| name(entry.ok()?.path())).collect();
+        found.sort();
+        assert_eq!(found, names);
+    }
+}
