@@ -244,7 +244,9 @@ impl Daemon {
         let drift_ppm = match (self.config.evict, self.meter.rate()) {
             (false, _) => applied_ppm,
             (true, None) => applied_ppm.max(UNMEASURED_PPM),
-            (true, Some(rate)) => applied_ppm.max(rate.worst_ppm()),
+            // Twice what it may be, for this round may measure a little more; the milliseconds of
+            // a round trip grow by less than a microsecond for that.
+            (true, Some(rate)) => applied_ppm.max(rate.worst_ppm()).saturating_mul(2),
         };
         let times = round.times(at_ns, drift_ppm);
         let agreement = agree(&times);

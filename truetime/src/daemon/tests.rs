@@ -191,6 +191,18 @@ fn a_clock_that_never_ran_well_is_never_wrong() {
     }
 }
 
+/// At the very edge the measured rate goes a little up and down: no poll is lost for that.
+#[test]
+fn a_clock_at_the_applied_rate_keeps_its_sawtooth() {
+    let mut bench = Bench::new(&[HONEST; 3], |_| {});
+    bench.rate_ppm = -200.0;
+    bench.run(300, Bench::assert_honest);
+    bench.run(900, |bench| {
+        bench.assert_honest();
+        assert!(bench.epsilon_us() < 8_000, "{}", bench.epsilon_us());
+    });
+}
+
 /// The positive control of the one above: with eviction off, T1 breaks.
 #[test]
 fn without_eviction_a_fast_clock_leaves_its_bound() {
