@@ -10,7 +10,7 @@ CARGO_FLAGS := --profile $(PROFILE) --locked
 ENV := scripts/setup.sh && . scripts/env.sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci controls setup build fmt fmt-check clippy doc bench clean-demo
+.PHONY: help demo lab test ci controls setup build fmt fmt-check clippy doc bench clean-demo
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -18,6 +18,10 @@ help: ## this list
 demo: ## a three-replica universe with two weeks of flights, and a prompt
 	@$(ENV) && cargo build $(CARGO_FLAGS) -p cli && \
 		scripts/demo.sh "$(TARGET)/$(PROFILE)/meridian"
+
+lab: ## all experiments with clocks, and their pages opened in a browser
+	@$(ENV) && cargo build $(CARGO_FLAGS) -p cli && \
+		"$(TARGET)/$(PROFILE)/meridian" lab run-all --out lab-out && scripts/check-reports.sh lab-out
 
 test: ## every test of the workspace
 	@$(ENV) && cargo test $(CARGO_FLAGS) --workspace
