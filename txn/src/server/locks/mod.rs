@@ -227,12 +227,10 @@ impl LockTable {
         if !self.owners.contains_key(&txn) && !self.admit(txn, age, &mut turn) {
             return;
         }
-        let Some(owner) = self.owners.get_mut(&txn) else { return };
-        owner.tickets.insert(ticket);
+        let Some(owner) = self.owners.get(&txn) else { return };
         let rank = Rank { who: owner.who, ticket };
         spans.reverse();
-        self.waiting.insert(ticket, Waiting { rank, rest: spans, since: now, queued: false });
-        self.advance(ticket, &mut turn);
+        self.advance(Waiting { rank, rest: spans, since: now, queued: false }, &mut turn);
         self.wake(turn);
     }
 

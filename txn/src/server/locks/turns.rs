@@ -1,6 +1,6 @@
 //! Whose turn it is: what is held, who waits, who is tried again.
 
-use super::{Changes, Lock, LockTable, Rank, Ticket, conflict, covers};
+use super::{Changes, Lock, LockTable, Rank, Ticket, Waiting, conflict, covers};
 use proto::TxnId;
 use proto::keys::Span;
 use proto::request::LockMode;
@@ -26,44 +26,40 @@ enum Way {
 }
 
 impl LockTable {
-    /// Locks as much of a waiting request as possible. If that is all of it, it is granted;
-    /// otherwise it stands in the queue of the span it waits for.
-    pub(super) fn advance(&mut self, ticket: Ticket, turn: &mut Turn<'_>) {
+    /// Locks as much of a request as possible. If that is all of it, it is granted; otherwise it
+    /// waits, and stands in the queue of the span it waits for.
+    pub(super) fn advance(&mut self, mut waiting: Waiting, turn: &mut Turn<'_>) {
         self.tries += 1;
-        while let Some(waiting) = self.waiting.get(&ticket) {
-            let (rank, queued) = (waiting.rank, waiting.queued);
-            let Some((span, mode)) = waiting.rest.last().cloned() else {
-                self.waiting.remove(&ticket);
-                if let Some(owner) = self.owners.get_mut(&rank.who.txn()) {
-                    owner.tickets.remove(&ticket);
-                }
-                turn.changes.granted.push((rank.who.txn(), ticket));
-                return;
-            };
+        let rank = waiting.rank;
+        let (txn, ticket) = (rank.who.txn(), rank.ticket);
+        while let Some((span, mode)) = waiting.rest.pop() {
             match self.clear_the_way(rank, &span, mode, turn) {
-                Way::Blocked if queued => return,
                 Way::Blocked => {
-                    self.queues.get_or_default(&span).insert(rank, mode);
-                    if let Some(waiting) = self.waiting.get_mut(&ticket) {
+                    if !waiting.queued {
+                        self.queues.get_or_default(&span).insert(rank, mode);
                         (waiting.queued, waiting.since) = (true, turn.now);
                     }
+                    waiting.rest.push((span, mode));
+                    if let Some(owner) = self.owners.get_mut(&txn) {
+                        owner.tickets.insert(ticket);
+                    }
+                    self.waiting.insert(ticket, waiting);
                     return;
                 }
                 way => {
-                    if queued {
+                    if std::mem::take(&mut waiting.queued) {
                         self.leave_queue(rank, &span);
                     }
-                    if let Some(waiting) = self.waiting.get_mut(&ticket) {
-                        waiting.rest.pop();
-                        waiting.queued = false;
-                    }
                     if let Way::Free = way {
-                        let lock = Lock { mode, since: turn.now };
-                        self.hold(rank.who.txn(), span, lock);
+                        self.hold(txn, span, Lock { mode, since: turn.now });
                     }
                 }
             }
         }
+        if let Some(owner) = self.owners.get_mut(&txn) {
+            owner.tickets.remove(&ticket);
+        }
+        turn.changes.granted.push((txn, ticket));
     }
 
     /// Wounds the junior holders in the way, and says who is left in it.
@@ -178,9 +174,9 @@ impl LockTable {
             }
             // Seniors first: nobody is granted what a senior would take away again at once.
             let Some(rank) = due.pop_first() else { return };
-            let Some(waiting) = self.waiting.get(&rank.ticket) else { continue };
+            let Some(waiting) = self.waiting.remove(&rank.ticket) else { continue };
             let Some((span, _)) = waiting.rest.last().cloned() else { continue };
-            self.advance(rank.ticket, &mut turn);
+            self.advance(waiting, &mut turn);
             let Some(queue) = self.queues.get(&span) else { continue };
             let stays = queue.contains_key(&rank);
             let after = (Bound::Excluded(rank), Bound::Unbounded);
