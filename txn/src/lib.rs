@@ -28,8 +28,9 @@
 //!
 //! ## What is absent, on purpose
 //! This crate never sees Paxos, storage, sockets or clocks. Not built yet: reads at followers,
-//! participants that were only read and could skip the prepare record, early release of locks,
-//! escalation of many key locks to a range.
+//! participants that were only read and could skip the prepare record, early release of locks.
+//! Many key locks are not escalated to a range, which would keep writers from rows that nobody
+//! read: a transaction that reads beyond [`server::Config`]'s `locks_max` is refused.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
