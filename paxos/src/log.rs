@@ -14,7 +14,7 @@
 use crate::ballot::Position;
 use crate::configuration::Configuration;
 use crate::message::{Base, Entry, Payload};
-use proto::{Ballot, Slot};
+use proto::{Ballot, NodeId, Slot};
 use std::collections::VecDeque;
 
 /// The entries after `base`.
@@ -155,6 +155,12 @@ impl Log {
         self.configurations.last().expect("invariant 3")
     }
 
+    /// The last configuration appended that knows the node, if none of those is forgotten.
+    pub fn configuration_naming(&self, node: NodeId) -> Option<&Configuration> {
+        let all = self.configurations.iter().rev().map(|(_, configuration)| configuration);
+        all.into_iter().find(|configuration| configuration.members.contains_key(&node))
+    }
+
     /// The configuration in force at a slot that is not forgotten.
     pub fn configuration_at(&self, slot: Slot) -> &(Position, Configuration) {
         let upto = self.configurations.partition_point(|(position, _)| position.slot <= slot);
@@ -165,7 +171,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::NodeId;
 
     fn ballot(round: u64) -> Ballot {
         Ballot { round, node: NodeId(1) }
@@ -197,6 +202,10 @@ mod tests {
         let payload = Payload::Configuration(founded.clone());
         log.append(Entry { ballot: ballot(2), payload: payload.clone() });
         assert_eq!(log.configuration().1, founded);
+        let without = Payload::Configuration(Configuration::founding([NodeId(2)]));
+        log.append(Entry { ballot: ballot(2), payload: without });
+        assert_eq!(log.configuration_naming(NodeId(1)), Some(&founded), "the last that knows it");
+        assert_eq!(log.configuration_naming(NodeId(3)), None);
         log.cut_tail(Slot(2));
         assert_eq!(log.configuration().1, Configuration::default());
         log.append(Entry { ballot: ballot(3), payload });

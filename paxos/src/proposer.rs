@@ -376,7 +376,11 @@ impl Replica {
         self.truncate(upto, out);
     }
 
-    fn truncate(&mut self, upto: Slot, out: &mut Output) {
+    fn truncate(&mut self, mut upto: Slot, out: &mut Output) {
+        let (at, configuration) = self.acceptor.log.configuration();
+        if self.leading().is_some() && !configuration.members.contains_key(&self.config.node) {
+            upto = upto.min(at.slot.prev()); // what it was is in the configuration before
+        }
         if let Some(base) = self.acceptor.log.truncate(upto.min(self.applied)) {
             out.writes.push(Write::Truncate(base));
         }

@@ -354,9 +354,11 @@ impl Replica {
         self.removed
     }
 
-    /// Keeps no tablet.
+    /// Keeps no tablet. A witness that has just removed itself has none either, though the
+    /// configuration in force does not know it any more.
     pub fn is_witness(&self) -> bool {
-        self.acceptor.log.configuration().1.is_witness(self.config.node)
+        let me = self.config.node;
+        self.acceptor.log.configuration_naming(me).is_some_and(|known| known.is_witness(me))
     }
 
     /// What its disk has forgotten is being sent again.

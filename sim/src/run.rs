@@ -156,6 +156,14 @@ mod tests {
         holds(Scenario::Membership, 40, &[]);
     }
 
+    /// A witness led, removed itself, and served from a tablet that it never had.
+    #[test]
+    fn seeds_that_once_failed_hold() {
+        for (scenario, seed) in [(Scenario::Membership, 2932)] {
+            assert_eq!(one(scenario, seed, false).map(|_| ()), Ok(()), "{scenario} {seed}");
+        }
+    }
+
     #[test]
     fn equal_seeds_have_equal_traces() {
         for scenario in Scenario::ALL {
