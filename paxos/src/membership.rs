@@ -208,9 +208,20 @@ impl Replica {
         } else {
             new.members.retain(|node, _| wanted.everyone().contains(node));
         }
-        if self.is_alive(now, &new) {
+        if self.is_alive(now, &new) && self.leaves_a_tablet(&new) {
             self.configure(now, new, out);
         }
+    }
+
+    /// Whether one of the voters to be has a tablet and all that is chosen. A witness may be elected
+    /// next, which has nothing to send to a voter that lacks what has left the logs.
+    fn leaves_a_tablet(&self, configuration: &Configuration) -> bool {
+        let Role::Leader(leading) = &self.role else { return false };
+        let full = configuration.voters.iter().filter(|node| !configuration.is_witness(**node));
+        full.into_iter().any(|node| match leading.peers.get(node) {
+            Some(peer) => peer.accepted >= self.chosen,
+            None => *node == self.config.node,
+        })
     }
 
     /// Whether the configuration would have a quorum that was heard lately: one that has none
