@@ -1,17 +1,13 @@
 //! AWS ClockBound.
 
-use super::follower::{Follower, Rule, Window, as_of_now};
-use super::host::{self, Bracket};
-use super::steered::{Oscillator, Steered};
-use super::worker::Worker;
+use super::follower::{Followed, Rule, Window};
+use super::host::Bracket;
 use crate::{Clock, ClockError, Reading, Sources};
 use clock_bound::nix::sys::time::TimeSpec;
 use clock_bound::{Client, ClockStatus, TimeWindow};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 const NAME: &str = "clockbound";
@@ -58,11 +54,7 @@ impl Default for ClockBoundConfig {
 /// Between two looks `CLOCK_BOOTTIME` carries on, so that a reading takes no lock. A virtual
 /// machine that was stopped and moved is therefore believed until the next look, 50 ms by default.
 #[derive(Debug)]
-pub struct ClockBound {
-    steered: Steered,
-    looked_ns: Arc<AtomicU64>,
-    _worker: Worker,
-}
+pub struct ClockBound(Followed);
 
 impl ClockBound {
     /// Looks at the daemon's word now, and then again and again until this is dropped.
@@ -70,7 +62,6 @@ impl ClockBound {
     /// # Errors
     /// There is no thread for it. (No daemon is no error: it may be started later.)
     pub fn start(config: ClockBoundConfig) -> io::Result<ClockBound> {
-        let steered = Steered::new(NAME, Oscillator::Boot);
         let every_ms = config.every_ms.max(1);
         let rule = Rule {
             source: "clockbound",
@@ -80,30 +71,20 @@ impl ClockBound {
             holdover_after_ns: (10 * every_ms).max(1_000) * 1_000_000,
             epsilon_max_ns: config.epsilon_max_ms.saturating_mul(1_000_000),
         };
-        let mut follower = Follower::new(rule, steered.clone());
-        let looked_ns = follower.looked_ns();
         let mut segment = Segment { config, open: None };
-        let mut look = move || {
-            follower.take(&Bracket::around(|| segment.window()));
-            Duration::from_millis(every_ms)
-        };
-        look();
-        let worker = Worker::start("clockbound", look)?;
-        Ok(ClockBound { steered, looked_ns, _worker: worker })
+        let look = move || Bracket::around(|| segment.window());
+        let every = Duration::from_millis(every_ms);
+        Ok(ClockBound(Followed::start((NAME, "clockbound"), rule, every, look)?))
     }
 }
 
 impl Clock for ClockBound {
     fn read(&self) -> Result<Reading, ClockError> {
-        self.steered.read()
-    }
-
-    fn rest(&self, duration: Duration) {
-        host::rest(duration);
+        self.0.read()
     }
 
     fn sources(&self) -> Sources {
-        as_of_now(self.steered.sources(), &self.looked_ns)
+        self.0.sources()
     }
 }
 

@@ -1,9 +1,12 @@
 //! Keeps a clock level with another one of this host that says how wrong it may be.
 
 use super::host::{self, Bracket};
-use super::steered::Steered;
+use super::steered::{Oscillator, Steered};
+use super::worker::Worker;
 use crate::bound::{Bound, Known, Synchronization};
 use crate::clock::{MasterSeen, Sources, Verdict};
+use crate::{Clock, ClockError, Reading};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,11 +51,6 @@ impl Follower {
     /// Publishes to this clock.
     pub fn new(rule: Rule, steered: Steered) -> Follower {
         Follower { rule, steered, last: None, steps: 0, looked_ns: Arc::default() }
-    }
-
-    /// When the last look was, by `CLOCK_BOOTTIME`.
-    pub fn looked_ns(&self) -> Arc<AtomicU64> {
-        self.looked_ns.clone()
     }
 
     /// What a look at the followed clock has shown, or why it says nothing.
@@ -113,17 +111,53 @@ impl Follower {
     }
 }
 
-/// What a follower has told, as of now.
-pub(super) fn as_of_now(mut sources: Sources, looked_ns: &AtomicU64) -> Sources {
-    let passed_ns = host::boot_ns().saturating_sub(looked_ns.load(Ordering::Relaxed));
-    let ago = Some(Duration::from_nanos(passed_ns));
-    for master in &mut sources.masters {
-        master.answered_ago = ago;
-        if master.verdict == Verdict::Accepted {
-            sources.synchronized_ago = ago;
-        }
+/// A clock that a thread keeps level with another one of this host.
+#[derive(Debug)]
+pub(super) struct Followed {
+    steered: Steered,
+    /// When the last look was, by `CLOCK_BOOTTIME`.
+    pub looked_ns: Arc<AtomicU64>,
+    _worker: Worker,
+}
+
+impl Followed {
+    /// Looks now, and then again and again until this is dropped. The names are those of the
+    /// provider and of its thread.
+    pub fn start(
+        (provider, thread): (&'static str, &'static str),
+        rule: Rule,
+        every: Duration,
+        mut look: impl FnMut() -> Bracket<Result<Window, String>> + Send + 'static,
+    ) -> io::Result<Followed> {
+        let steered = Steered::new(provider, Oscillator::Boot);
+        let mut follower = Follower::new(rule, steered.clone());
+        let looked_ns = follower.looked_ns.clone();
+        let mut turn = move || {
+            follower.take(&look());
+            every
+        };
+        turn();
+        Ok(Followed { steered, looked_ns, _worker: Worker::start(thread, turn)? })
     }
-    sources
+}
+
+impl Clock for Followed {
+    fn read(&self) -> Result<Reading, ClockError> {
+        self.steered.read()
+    }
+
+    fn sources(&self) -> Sources {
+        let mut sources = self.steered.sources();
+        let passed_ns = host::boot_ns().saturating_sub(self.looked_ns.load(Ordering::Relaxed));
+        let ago = Some(Duration::from_nanos(passed_ns));
+        for master in &mut sources.masters {
+            master.answered_ago = ago;
+            if master.verdict == Verdict::Accepted {
+                sources.synchronized_ago = ago;
+            }
+        }
+        sources
+    }
 }
 
 #[cfg(test)]

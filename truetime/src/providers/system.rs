@@ -1,13 +1,9 @@
 //! The kernel's clock.
 
-use super::follower::{Follower, Rule, Window, as_of_now};
-use super::host::{self, Bracket};
-use super::steered::{Oscillator, Steered};
-use super::worker::Worker;
+use super::follower::{Followed, Rule, Window};
+use super::host::Bracket;
 use crate::{Clock, ClockError, Reading, Sources};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 const NAME: &str = "system";
@@ -48,11 +44,7 @@ impl Default for SystemConfig {
 /// *Leap seconds.* A host that steps them in has one wall-clock time twice, or one never, for a
 /// second. Around that there is no bound. Hosts that smear them never notice.
 #[derive(Debug)]
-pub struct System {
-    steered: Steered,
-    looked_ns: Arc<AtomicU64>,
-    _worker: Worker,
-}
+pub struct System(Followed);
 
 impl System {
     /// Looks at the kernel's word now, and then again and again until it is dropped.
@@ -60,7 +52,6 @@ impl System {
     /// # Errors
     /// There is no thread for it. (A kernel without a bound is no error: it may have one later.)
     pub fn start(config: SystemConfig) -> io::Result<System> {
-        let steered = Steered::new(NAME, Oscillator::Boot);
         let every_ms = config.every_ms.clamp(1, LEAP_GUARD_S * 1_000 - 1);
         let epsilon_max_ns = config.epsilon_max_ms.saturating_mul(1_000_000);
         let rule = Rule {
@@ -70,34 +61,26 @@ impl System {
             holdover_after_ns: 3 * every_ms * 1_000_000,
             epsilon_max_ns,
         };
-        let mut follower = Follower::new(rule, steered.clone());
-        let looked_ns = follower.looked_ns();
-        let mut look = move || {
+        let look = move || {
             let look = Bracket::around(adjtimex);
             let value = match &look.value {
                 Ok(word) => word.window(epsilon_max_ns),
                 Err(error) => Err(format!("the kernel does not tell about its clock: {error}")),
             };
-            follower.take(&Bracket { before_ns: look.before_ns, value, after_ns: look.after_ns });
-            Duration::from_millis(every_ms)
+            Bracket { before_ns: look.before_ns, value, after_ns: look.after_ns }
         };
-        look();
-        let worker = Worker::start("system-clock", look)?;
-        Ok(System { steered, looked_ns, _worker: worker })
+        let every = Duration::from_millis(every_ms);
+        Ok(System(Followed::start((NAME, "system-clock"), rule, every, look)?))
     }
 }
 
 impl Clock for System {
     fn read(&self) -> Result<Reading, ClockError> {
-        self.steered.read()
-    }
-
-    fn rest(&self, duration: Duration) {
-        host::rest(duration);
+        self.0.read()
     }
 
     fn sources(&self) -> Sources {
-        as_of_now(self.steered.sources(), &self.looked_ns)
+        self.0.sources()
     }
 }
 
@@ -284,7 +267,7 @@ mod tests {
     fn looks_again_and_again() {
         let config = SystemConfig { every_ms: 1, ..SystemConfig::default() };
         let system = System::start(config).unwrap();
-        let looked = || system.looked_ns.load(std::sync::atomic::Ordering::Relaxed);
+        let looked = || system.0.looked_ns.load(std::sync::atomic::Ordering::Relaxed);
         let first = looked();
         while looked() == first {
             std::thread::yield_now();
