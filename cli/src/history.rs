@@ -13,9 +13,9 @@
 //! transaction that wrote it, so a read tells whom it read from. The checkers of the simulator judge
 //! what is in here, as they judge simulated histories.
 
+use ::history::{Cell, Ending, Kind, Operation};
 use proto::TxnId;
 use serde::{Deserialize, Serialize};
-use sim::history::{Account, Ending, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -209,7 +209,7 @@ fn read_operation(text: &str) -> Result<Operation, String> {
         return Err("it ended before it began".into());
     }
     let account = |balance: Balance| {
-        transaction(&balance.writer).map(|writer| Account { balance: balance.balance, writer })
+        transaction(&balance.writer).map(|writer| Cell::number(writer, balance.balance))
     };
     let reads =
         line.reads.into_iter().map(|(key, read)| Ok((key.into(), read.map(account).transpose()?)));
@@ -217,6 +217,7 @@ fn read_operation(text: &str) -> Result<Operation, String> {
     Ok(Operation {
         client: line.client,
         txn,
+        kind: if line.outcome == Outcome::Read { Kind::Strong } else { Kind::ReadWrite },
         began_ns: line.began_ns,
         ended_ns: line.ended_ns.unwrap_or(u64::MAX),
         ending,
@@ -240,8 +241,8 @@ pub fn transaction(text: &str) -> Result<TxnId, String> {
 
 impl Line {
     fn of(op: &Operation) -> Line {
-        let balance = |account: &Account| Balance {
-            balance: account.balance,
+        let balance = |account: &Cell| Balance {
+            balance: account.as_number().expect("the recorder knows only accounts"),
             writer: account.writer.to_string(),
         };
         let key = |key: &bytes::Bytes| String::from_utf8_lossy(key).into_owned();
@@ -276,10 +277,11 @@ pub mod tests {
     /// A made-up transaction that wrote `k`, or one that read it.
     pub fn op(seq: u64, began_ns: u64, ended_ns: u64, at: u64, write: Option<i64>) -> Operation {
         let txn = TxnId { client: 0x1f, seq };
-        let account = |balance| (bytes::Bytes::from_static(b"k"), Account { balance, writer: txn });
+        let account = |balance| (bytes::Bytes::from_static(b"k"), Cell::number(txn, balance));
         Operation {
             client: 3,
             txn,
+            kind: if write.is_some() { Kind::ReadWrite } else { Kind::Strong },
             began_ns,
             ended_ns,
             ending: Ending::At(Timestamp::from_micros(at)),
@@ -294,7 +296,7 @@ pub mod tests {
         let path = folder.path().join("history");
         let recorder = Recorder::create(&path, header()).unwrap();
         let mut all = vec![op(1, 5, 10, 7, Some(-3)), op(2, 20, 30, 9, None)];
-        let written = all[0].writes.values().next().copied();
+        let written = all[0].writes.values().next().cloned();
         all[1].reads.insert("k".into(), written);
         all[1].reads.insert("missing".into(), None);
         all.push(Operation {

@@ -3,10 +3,9 @@
 //! Every account's value carries the id of the transaction that wrote it, so each read names its
 //! writer.
 
-use crate::history::{Account, Ending, Operation};
+use crate::history::{Cell, Ending, Kind, Operation};
 use crate::options::Options;
 use crate::world::{World, stream};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::request::{Body, LockMode, Outcome, ReplyBody};
 use proto::{Error, Key};
@@ -87,7 +86,7 @@ pub async fn open_accounts(teller: Teller) {
         let Ok(txn) = teller.client.begin() else { continue };
         let mut op = teller.operation(&txn, began_ns);
         for key in &teller.accounts {
-            let account = Account { balance: OPENING_BALANCE, writer: txn.id() };
+            let account = Cell::number(txn.id(), OPENING_BALANCE);
             txn.put(key.clone(), account.encode());
             op.writes.insert(key.clone(), account);
         }
@@ -103,6 +102,15 @@ pub async fn open_accounts(teller: Teller) {
             return;
         }
     }
+}
+
+/// From its bytes: nothing else is ever written.
+fn account(bytes: &[u8]) -> Cell {
+    Cell::decode(bytes).expect("the store gives back only what was written")
+}
+
+fn balance(account: &Cell) -> i64 {
+    account.as_number().expect("an account holds a number")
 }
 
 /// Asks every group that may have coordinated until one tells of a commit or all of an abort.
@@ -133,6 +141,7 @@ impl Teller {
         Operation {
             client: self.number,
             txn: txn.id(),
+            kind: Kind::ReadWrite,
             began_ns,
             ended_ns: u64::MAX,
             ending: Ending::Unknown,
@@ -212,17 +221,16 @@ impl Teller {
         op: &mut Operation,
     ) -> Result<Timestamp, Error> {
         let read = txn.get_many(keys, mode).await?;
-        let accounts: Vec<Option<Account>> =
-            read.into_iter().map(|value| value.map(|bytes| Account::decode(&bytes))).collect();
-        let reads: Vec<(Bytes, Option<Account>)> =
-            keys.iter().cloned().zip(accounts.iter().copied()).collect();
-        let balance = |place: usize| accounts[place].map_or(0, |account| account.balance);
-        for (place, balance) in [(0, balance(0) - amount), (1, balance(1) + amount)] {
-            let account = Account { balance, writer: txn.id() };
+        let accounts: Vec<Option<Cell>> =
+            read.into_iter().map(|value| value.map(|bytes| account(&bytes))).collect();
+        let balance = |place: usize| accounts[place].as_ref().map_or(0, balance);
+        let after = [(0, balance(0) - amount), (1, balance(1) + amount)];
+        for (place, balance) in after {
+            let account = Cell::number(txn.id(), balance);
             txn.put(keys[place].clone(), account.encode());
             op.writes.insert(keys[place].clone(), account);
         }
-        op.reads.extend(reads);
+        op.reads.extend(keys.iter().cloned().zip(accounts));
         Ok(txn.commit().await?.timestamp)
     }
 
@@ -230,11 +238,10 @@ impl Teller {
     async fn audit(&mut self, bound: TimestampBound) {
         let began_ns = self.now_ns();
         let Ok(snapshot) = self.client.snapshot(bound) else { return };
-        if let Some(op) = self.read_all(&snapshot, began_ns).await {
+        if let Some(mut op) = self.read_all(&snapshot, began_ns).await {
             self.seen.push((snapshot.timestamp(), op.clone()));
-            let mut op = op;
             if bound != TimestampBound::Strong {
-                op.client = u32::MAX;
+                op.kind = Kind::Stale;
             }
             self.record(op, Ending::At(snapshot.timestamp()));
         }
@@ -242,10 +249,11 @@ impl Teller {
 
     async fn read_all(&self, snapshot: &Snapshot, began_ns: u64) -> Option<Operation> {
         let values = snapshot.get_many(&self.accounts).await.ok()?;
-        let accounts = values.into_iter().map(|v| v.map(|bytes| Account::decode(&bytes)));
+        let accounts = values.into_iter().map(|v| v.map(|bytes| account(&bytes)));
         Some(Operation {
             client: self.number,
             txn: proto::TxnId::default(),
+            kind: Kind::Strong,
             began_ns,
             ended_ns: u64::MAX,
             ending: Ending::Unknown,

@@ -32,6 +32,8 @@
 //! Full disks, cuts between clients and servers, SQL. In scenarios: clocks that leave their bound;
 //! those are the laboratory's.
 
+pub use ::history;
+
 mod ambush;
 pub mod checkers;
 pub mod clients;
@@ -39,7 +41,6 @@ pub mod controls;
 mod effects;
 pub mod executor;
 pub mod faults;
-pub mod history;
 pub mod lab;
 pub mod network;
 mod node;

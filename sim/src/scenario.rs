@@ -183,14 +183,7 @@ fn judge(history: &[Operation], options: &Options) -> Result<(), Violation> {
     let total = OPENING_BALANCE * i64::from(options.accounts);
     snapshot::check(history)?;
     conservation::check(history, options.accounts as usize, total)?;
-    // Reads at a chosen, older timestamp promise nothing about real time.
-    let strong: Vec<Operation> = history.iter().filter(|op| !is_old_read(op)).cloned().collect();
-    external_consistency::check(&strong)
-}
-
-/// Reads at a chosen timestamp are recorded as of client `u32::MAX`.
-fn is_old_read(op: &Operation) -> bool {
-    op.client == u32::MAX
+    external_consistency::check(history)
 }
 
 fn report(world: &World, options: Options, operator: Done, history: &[Operation]) -> Report {

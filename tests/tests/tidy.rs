@@ -33,13 +33,25 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("sql", &["truetime", "proto", "txn"]),
     ("client", &["truetime", "proto", "txn", "sql", "spanserver"]),
     ("gateway", &["truetime", "proto", "sql", "client"]),
-    ("sim", &["truetime", "proto", "paxos", "txn", "sql", "spanserver", "client"]),
+    ("history", &["truetime", "proto"]),
+    ("sim", &["truetime", "proto", "paxos", "txn", "sql", "spanserver", "client", "history"]),
     ("cli", ALL),
     ("tests", ALL),
 ];
 
-const ALL: &[&str] =
-    &["truetime", "proto", "paxos", "txn", "spanserver", "sql", "client", "gateway", "sim", "cli"];
+const ALL: &[&str] = &[
+    "truetime",
+    "proto",
+    "paxos",
+    "txn",
+    "spanserver",
+    "sql",
+    "client",
+    "gateway",
+    "history",
+    "sim",
+    "cli",
+];
 
 /// What the tests of a crate may name beyond the table: crate, dependency, reason.
 const MAY_NAME_IN_TESTS: &[(&str, &str, &str)] = &[];

@@ -1,6 +1,6 @@
 //! Acknowledged before started ⇒ s1 < s2 (paper §4.1.2; X13).
 
-use crate::history::{Ending, Operation, Violation};
+use crate::history::{Kind, Operation, Violation};
 use proto::TxnId;
 use std::collections::BTreeMap;
 use truetime::Timestamp;
@@ -22,8 +22,8 @@ pub struct Disorder<'h> {
 /// Judges a history. A strong read-only transaction that starts after an acknowledgement must read
 /// at or above its timestamp. Of a read-only transaction that ended, later ones must lie at or
 /// above what it *saw*: its own timestamp may run ahead of absolute time by an ε that nobody wrote
-/// in, for a read waits for no clock. Read-only transactions at a chosen, older timestamp are none
-/// of its business: pass only strong ones.
+/// in, for a read waits for no clock. Reads at a chosen, older timestamp, and those of a session,
+/// promise nothing about real time and are left out.
 ///
 /// # Errors
 /// The violation, with both transactions.
@@ -42,17 +42,15 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
 pub fn disorders(history: &[Operation]) -> Vec<Disorder<'_>> {
     let mut by_start: Vec<(&Operation, Timestamp)> = history
         .iter()
-        .filter_map(|op| match op.ending {
-            Ending::At(s) => Some((op, s)),
-            _ => None,
-        })
+        .filter(|op| matches!(op.kind, Kind::ReadWrite | Kind::Strong))
+        .filter_map(|op| Some((op, op.at()?)))
         .collect();
     by_start.sort_by_key(|(op, _)| op.began_ns);
     let committed: BTreeMap<TxnId, Timestamp> =
         by_start.iter().filter(|(op, _)| !op.read_only()).map(|(op, s)| (op.txn, *s)).collect();
     let witnessed = |op: &Operation, s: Timestamp| match op.read_only() {
         true => {
-            let writers = op.reads.values().flatten().map(|account| account.writer);
+            let writers = op.reads.values().flatten().map(|cell| cell.writer);
             writers.filter_map(|writer| committed.get(&writer)).max().copied().unwrap_or_default()
         }
         false => s,
@@ -84,18 +82,18 @@ pub fn disorders(history: &[Operation]) -> Vec<Disorder<'_>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::history::Account;
+    use crate::history::{Cell, Ending};
     use bytes::Bytes;
     use proto::TxnId;
 
     /// A made-up transaction.
     pub(crate) fn op(seq: u64, began: u64, ended: u64, s: u64, write: Option<i64>) -> Operation {
         let txn = TxnId { client: 1, seq };
-        let writes =
-            write.map(|balance| (Bytes::from_static(b"k"), Account { balance, writer: txn }));
+        let writes = write.map(|number| (Bytes::from_static(b"k"), Cell::number(txn, number)));
         Operation {
             client: 0,
             txn,
+            kind: if write.is_some() { Kind::ReadWrite } else { Kind::Strong },
             began_ns: began,
             ended_ns: ended,
             ending: Ending::At(Timestamp::from_micros(s)),
@@ -132,10 +130,19 @@ pub(crate) mod tests {
     fn catches_a_read_older_than_what_an_earlier_read_saw() {
         let write = op(1, 0, 50, 5, Some(1));
         let mut first = op(2, 6, 10, 9, None);
-        first.reads.insert(Bytes::from_static(b"k"), write.writes.values().next().copied());
+        first.reads.insert(Bytes::from_static(b"k"), write.writes.values().next().cloned());
         let second = |s| op(3, 11, 20, s, None);
         assert!(check(&[write.clone(), first.clone(), second(7)]).is_ok());
         assert!(check(&[write, first, second(4)]).is_err());
+    }
+
+    #[test]
+    fn reads_of_the_past_are_left_out() {
+        let write = op(1, 0, 10, 5, Some(1));
+        let mut read = op(2, 11, 20, 4, None);
+        assert!(check(&[write.clone(), read.clone()]).is_err());
+        read.kind = Kind::Stale;
+        assert!(check(&[write, read]).is_ok());
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use super::failed;
 use crate::exit::Exit;
 use crate::history::{Header, Recorder, transaction};
+use ::history::{Cell, Ending, Kind, Operation};
 use client::{Database, SqlError, TimestampBound, Transaction, Universe, params};
 use proto::request::{Body, LockMode, Outcome, ReplyBody};
 use proto::{GroupId, NodeId, TxnId};
-use sim::history::{Account, Ending, Operation};
 use sql::{ErrorKind, Row, Value};
 use std::collections::BTreeMap;
 use std::io;
@@ -116,8 +116,8 @@ impl Recorded {
                     let message = format!("the account of {carrier} is gone");
                     SqlError::new(ErrorKind::NotFound, message)
                 })?;
+                put(&txn, &draft, carrier, balance(&account) + change)?;
                 lock(&draft).reads.insert(carrier.to_owned().into(), Some(account));
-                put(&txn, &draft, carrier, account.balance + change)?;
             }
             Ok(())
         })
@@ -140,12 +140,13 @@ impl Recorded {
                 reads.insert(carrier.to_string().into(), Some(account(row)?));
             }
         }
-        let total = reads.values().flatten().map(|account| account.balance).sum();
+        let total = reads.values().flatten().map(balance).sum();
         // Client 0 of all ids is nobody's: those of transactions are drawn at random.
         let txn = TxnId { client: 0, seq: self.next_reader.fetch_add(1, Ordering::Relaxed) };
         self.record(&Operation {
             client,
             txn,
+            kind: Kind::Strong,
             began_ns,
             ended_ns: self.recorder.now_ns(),
             ending: Ending::At(read.timestamp()),
@@ -212,6 +213,7 @@ impl Recorded {
         let draft: Draft = Arc::new(Mutex::new(Operation {
             client,
             txn: TxnId::default(),
+            kind: Kind::ReadWrite,
             began_ns: self.recorder.now_ns(),
             ended_ns: u64::MAX,
             ending: Ending::Unknown,
@@ -265,18 +267,22 @@ fn put(txn: &Transaction, draft: &Draft, carrier: &str, balance: i64) -> Result<
     let writer = txn.inner().id();
     let row: Row = vec![carrier.into(), balance.into(), writer.to_string().into()];
     txn.inner().put(table.encode_key(&row)?, table.encode_row(&row)?);
-    lock(draft).writes.insert(carrier.to_owned().into(), Account { balance, writer });
+    lock(draft).writes.insert(carrier.to_owned().into(), Cell::number(writer, balance));
     Ok(())
 }
 
+fn balance(account: &Cell) -> i64 {
+    account.as_number().expect("every row of the table has a balance")
+}
+
 /// From a row of the table.
-fn account(row: &[Value]) -> Result<Account, SqlError> {
+fn account(row: &[Value]) -> Result<Cell, SqlError> {
     let (Some(Value::Int64(balance)), Some(Value::String(writer))) = (row.get(1), row.get(2))
     else {
         return Err(SqlError::new(ErrorKind::Internal, format!("{row:?} is no account")));
     };
     let writer = transaction(writer).map_err(|what| SqlError::new(ErrorKind::Internal, what))?;
-    Ok(Account { balance: *balance, writer })
+    Ok(Cell::number(writer, *balance))
 }
 
 /// Has the groups led by one node after the other, as far as that can be had; who leads them then.

@@ -2,10 +2,10 @@
 
 use crate::exit::Exit;
 use crate::history::{self, Header};
+use ::history::{Ending, Operation, Violation};
 use clap::Args;
 use sim::checkers::external_consistency::{self, Disorder};
 use sim::checkers::{conservation, snapshot};
-use sim::history::{Ending, Operation, Violation};
 use sql::timestamp_text;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -162,18 +162,14 @@ mod tests {
         let (_, text) = judged(&[written.clone(), reader.clone()]);
         assert!(text.contains("VIOLATION of snapshot (R1/X1/P1)"), "{text}");
         let other = Operation {
-            writes: [(
-                "l".into(),
-                sim::history::Account { balance: 4, writer: op(3, 0, 1, 5, None).txn },
-            )]
-            .into(),
+            writes: [("l".into(), ::history::Cell::number(op(3, 0, 1, 5, None).txn, 4))].into(),
             ..op(3, 0, 1, 5, None)
         };
         reader.reads = written
             .writes
             .iter()
             .chain(&other.writes)
-            .map(|(k, v)| (k.clone(), Some(*v)))
+            .map(|(k, v)| (k.clone(), Some(v.clone())))
             .collect();
         let (_, text) = judged(&[written.clone(), other, reader]);
         assert!(text.contains("VIOLATION of conservation"), "{text}");

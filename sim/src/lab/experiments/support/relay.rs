@@ -6,7 +6,7 @@
 //! it must know.
 
 use super::stage::{Stage, key_in};
-use crate::history::{Account, Ending, Operation};
+use crate::history::{Cell, Ending, Kind, Operation};
 use crate::world::stream;
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -144,8 +144,8 @@ impl Relay {
         let (group, key) = (GroupId(place as u32 + 1), self.keys[place].clone());
         let began_ns = self.now_ns();
         let Ok(txn) = self.runners[runner].begin() else { return };
-        let account = Account { balance: turn as i64, writer: txn.id() };
-        txn.put(key.clone(), account.encode());
+        let row = Cell::number(txn.id(), turn as i64);
+        txn.put(key.clone(), row.encode());
         let result = txn.commit().await;
         let ending = match &result {
             Ok(receipt) => Ending::At(receipt.timestamp),
@@ -159,10 +159,11 @@ impl Relay {
         track.history.push(Operation {
             client: self.client(runner),
             txn: txn.id(),
+            kind: Kind::ReadWrite,
             began_ns,
             ended_ns: if ending == Ending::Unknown { u64::MAX } else { self.now_ns() },
             ending,
-            writes: [(key, account)].into_iter().collect(),
+            writes: [(key, row)].into_iter().collect(),
             reads: BTreeMap::new(),
         });
     }
@@ -173,15 +174,17 @@ impl Relay {
         let client = &self.runners[runner];
         let Ok(snapshot) = client.snapshot(TimestampBound::Strong) else { return };
         let Ok(values) = snapshot.get_many(&self.keys).await else { return };
-        let accounts = values.into_iter().map(|v| v.map(|bytes| Account::decode(&bytes)));
+        let row = |bytes: bytes::Bytes| Cell::decode(&bytes).expect("only cells are written");
+        let rows = values.into_iter().map(|value| value.map(row));
         self.track.lock().history.push(Operation {
             client: self.client(runner),
             txn: TxnId::default(),
+            kind: Kind::Strong,
             began_ns,
             ended_ns: self.now_ns(),
             ending: Ending::At(snapshot.timestamp()),
             writes: BTreeMap::new(),
-            reads: self.keys.iter().cloned().zip(accounts).collect(),
+            reads: self.keys.iter().cloned().zip(rows).collect(),
         });
     }
 }
