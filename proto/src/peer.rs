@@ -24,6 +24,14 @@ pub enum PeerBody {
     /// Participant to coordinator: prepared at this timestamp, logged. Repeated until the
     /// outcome comes; it is also the question "what became of it?" (X10).
     Prepared(Timestamp),
+    /// Participant to coordinator: only read here, so nothing was logged; the read locks hold for
+    /// every commit timestamp from `at` up to `until` (X6).
+    Validated {
+        /// Above every timestamp that was given out here.
+        at: Timestamp,
+        /// Until then nobody else writes what was read, whoever leads: it lies within the lease.
+        until: Timestamp,
+    },
     /// Participant to coordinator: will not prepare.
     Refused,
     /// Coordinator to participant: decided. Repeated until acknowledged (X10).

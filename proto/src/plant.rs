@@ -29,11 +29,35 @@ pub enum Plant {
     ConfigWithoutOwnBallot = 10,
     /// Any change of the voters is made in one step (breaks P9).
     SingleStepMembership = 11,
+    /// Clocks report half of an interval to be nothing (breaks T1).
+    EpsilonZero = 12,
+    /// The commit timestamp is chosen from `earliest` (breaks X7).
+    SFromEarliest = 13,
+    /// A read over several groups is at the last commit of one of them (breaks R3).
+    OneGroupSread = 14,
+    /// A follower shows writes before `after(s)` (breaks X8).
+    FollowerAppliesEarly = 15,
+    /// Reads do not wait for prepared transactions (breaks R1).
+    TmIgnored = 16,
+    /// What a leader has promised about timestamps to come binds nobody (breaks R2).
+    MinNextTsForgotten = 17,
+    /// Read locks are taken to be there under another leader (breaks X3).
+    ReadLocksSurvive = 18,
+    /// A prepared transaction is wounded (breaks X2).
+    PreparedWounded = 19,
+    /// A commit is asked for again under another id (breaks X9).
+    RetryNewId = 20,
+    /// A participant answers before its prepare is logged (breaks X6).
+    PrepareUnlogged = 21,
+    /// A coordinator keeps no record of what it decided (breaks X9).
+    OutcomeForgotten = 22,
+    /// Who has read what was released early need not wait for it (breaks X8).
+    EarlyReleaseWithoutWait = 23,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Plant; 11] = [
+    pub const ALL: [Plant; 23] = [
         Plant::CommitWaitOff,
         Plant::LogUnsynced,
         Plant::OwnBallotOff,
@@ -45,6 +69,18 @@ impl Plant {
         Plant::OldSnapshotWins,
         Plant::ConfigWithoutOwnBallot,
         Plant::SingleStepMembership,
+        Plant::EpsilonZero,
+        Plant::SFromEarliest,
+        Plant::OneGroupSread,
+        Plant::FollowerAppliesEarly,
+        Plant::TmIgnored,
+        Plant::MinNextTsForgotten,
+        Plant::ReadLocksSurvive,
+        Plant::PreparedWounded,
+        Plant::RetryNewId,
+        Plant::PrepareUnlogged,
+        Plant::OutcomeForgotten,
+        Plant::EarlyReleaseWithoutWait,
     ];
 
     /// As `--plant` spells it.
@@ -61,6 +97,18 @@ impl Plant {
             Plant::OldSnapshotWins => "old-snapshot-wins",
             Plant::ConfigWithoutOwnBallot => "config-without-own-ballot",
             Plant::SingleStepMembership => "single-step-membership",
+            Plant::EpsilonZero => "epsilon-zero",
+            Plant::SFromEarliest => "s-from-earliest",
+            Plant::OneGroupSread => "one-group-sread",
+            Plant::FollowerAppliesEarly => "follower-applies-early",
+            Plant::TmIgnored => "tm-ignored",
+            Plant::MinNextTsForgotten => "minnextts-forgotten",
+            Plant::ReadLocksSurvive => "read-locks-survive",
+            Plant::PreparedWounded => "prepared-wounded",
+            Plant::RetryNewId => "retry-new-id",
+            Plant::PrepareUnlogged => "prepare-unlogged",
+            Plant::OutcomeForgotten => "outcome-forgotten",
+            Plant::EarlyReleaseWithoutWait => "early-release-without-wait",
         }
     }
 }

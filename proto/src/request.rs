@@ -53,6 +53,19 @@ pub enum ReadSet {
     },
 }
 
+/// At which timestamp a read without locks is wanted (R4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadAt {
+    /// At exactly this one, waiting for it to be safe.
+    Exactly(Timestamp),
+    /// At the newest one at which the asked replica need not wait, if that is this or later;
+    /// otherwise at this one, waiting.
+    Newest {
+        /// No older than this.
+        at_least: Timestamp,
+    },
+}
+
 /// The kinds of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -69,11 +82,17 @@ pub enum Body {
         /// What to read.
         what: ReadSet,
     },
-    /// Read versions at a timestamp, without locks (R1).
+    /// Read versions at a timestamp, without locks (R1). Any replica with a tablet answers, leader
+    /// or not.
     Snapshot {
         /// The timestamp.
-        at: Timestamp,
+        at: ReadAt,
         /// What to read.
+        what: ReadSet,
+    },
+    /// Up to which timestamp can the asked replica serve such a read without waiting (R1)?
+    SafeTime {
+        /// What would be read.
         what: ReadSet,
     },
     /// Ask a participant to prepare (X6).
@@ -152,13 +171,29 @@ pub struct Reply {
 /// A value with the timestamp that wrote it.
 pub type Versioned = (Timestamp, Bytes);
 
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// For keys: one place for each; `None`: no row.
+    Values(Vec<Option<Versioned>>),
+    /// For a range.
+    Page(Page),
+}
+
 /// The kinds of answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplyBody {
-    /// To a read of keys: one place for each key; `None`: no row.
-    Values(Vec<Option<Versioned>>),
-    /// To a read of a range.
-    Page(Page),
+    /// To a read under locks.
+    Read(Found),
+    /// To a read at a timestamp.
+    Snapshot {
+        /// The timestamp, as it was asked for or chosen.
+        at: Timestamp,
+        /// What is there.
+        found: Found,
+    },
+    /// To `SafeTime`: every read of that kind at or below is served without waiting.
+    SafeTime(Timestamp),
     /// To `Prepare`: logged; to `Rollback`, `KeepAlive`: done; to `Members`, `Transfer`: begun.
     Done,
     /// To `Commit`.
@@ -178,22 +213,76 @@ pub enum Outcome {
     Aborted,
 }
 
-/// What proves a commit (X13).
+/// What a client hears of its commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The commit timestamp.
     pub timestamp: Timestamp,
+    /// The group that decided.
+    pub group: GroupId,
+    /// What proves it (X13). `None` when the answer comes from the outcome table: a commit that was
+    /// asked for again, or under another leader; and where nothing was committed at a server.
+    pub certificate: Option<Box<Certificate>>,
+}
+
+impl Receipt {
+    /// A receipt without a certificate.
+    pub fn plain(timestamp: Timestamp, group: GroupId) -> Receipt {
+        Receipt { timestamp, group, certificate: None }
+    }
+}
+
+/// What proves a commit (X13): made by the leader of the group that decided, as its answer leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The attempt.
+    pub txn: TxnId,
+    /// The commit timestamp s.
+    pub timestamp: Timestamp,
     /// The prepare timestamp of each participant (not of the coordinator, which logs none).
     pub prepared: Vec<(GroupId, Timestamp)>,
-    /// The coordinator's clock when the commit request arrived; `None` when the answer comes from
-    /// the outcome table (a retried commit).
-    pub arrived: Option<Interval>,
-    /// The interval that ended the commit wait; `None` as above.
-    pub waited: Option<Interval>,
+    /// The coordinator's clock when the commit request arrived.
+    pub arrived: Interval,
+    /// The interval that ended the commit wait.
+    pub waited: Interval,
+    /// Which clock said so.
+    pub provenance: Provenance,
     /// The coordinating group.
     pub group: GroupId,
     /// The ballot under which it was led when it answered.
     pub ballot: Ballot,
+    /// Where the time went.
+    pub timing: Timing,
+    /// Made with the universe's key over all of the above; empty where servers have no key.
+    pub seal: Bytes,
+}
+
+/// Whose intervals these are (T6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The server.
+    pub node: NodeId,
+    /// The clock's provider, as the command line spells it.
+    pub provider: String,
+    /// What the clock said of itself.
+    pub status: String,
+}
+
+/// Where the time of a commit went, by the coordinator's clock, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From the request's arrival until the locks were held.
+    pub locks_us: u64,
+    /// From then until every participant had prepared and the timestamp was chosen.
+    pub prepare_us: u64,
+    /// From then until the commit record was chosen.
+    pub replicate_us: u64,
+    /// From the choice of the timestamp until it had certainly passed.
+    pub wait_us: u64,
+    /// How much of the wait lay within the replication (X8).
+    pub overlap_us: u64,
+    /// Half the width of the interval that ended the wait.
+    pub epsilon_us: u64,
 }
 
 /// A group at one replica, at a glance.

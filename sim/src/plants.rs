@@ -41,6 +41,18 @@ pub const CONTROLS: [Control; Plant::ALL.len()] = [
     control(Plant::OldSnapshotWins, "P6", Scenario::Paxos, "durability"),
     control(Plant::ConfigWithoutOwnBallot, "P9", Scenario::Membership, "durability"),
     control(Plant::SingleStepMembership, "P9", Scenario::Membership, "durability"),
+    control(Plant::EpsilonZero, "T1", Scenario::Bank, "external_consistency"),
+    control(Plant::SFromEarliest, "X7", Scenario::Bank, "receipt"),
+    control(Plant::OneGroupSread, "R3", Scenario::Bank, "external_consistency"),
+    control(Plant::FollowerAppliesEarly, "X8", Scenario::Bank, "visibility"),
+    control(Plant::TmIgnored, "R1", Scenario::Bank, "snapshot"),
+    control(Plant::MinNextTsForgotten, "R2", Scenario::Bank, "snapshot"),
+    control(Plant::ReadLocksSurvive, "X3", Scenario::Bank, "snapshot"),
+    control(Plant::PreparedWounded, "X2", Scenario::Bank, "locks"),
+    control(Plant::RetryNewId, "X9", Scenario::Bank, "atomicity"),
+    control(Plant::PrepareUnlogged, "X6", Scenario::Bank, "atomicity"),
+    control(Plant::OutcomeForgotten, "X9", Scenario::Bank, "atomicity"),
+    control(Plant::EarlyReleaseWithoutWait, "X8", Scenario::Bank, "external_consistency"),
 ];
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Events on one line each: the notation of `--trace`.
 
 use paxos::{Entry, Message as M, Payload, SnapshotId};
-use proto::request::{Body, Request};
+use proto::request::{Body, ReadAt, Request};
 use spanserver::Message;
 use std::fmt::Write;
 
@@ -91,7 +91,11 @@ fn id(id: &SnapshotId) -> String {
 pub fn request(request: &Request) -> String {
     match &request.body {
         Body::Read { txn, mode, .. } => format!("read {txn} {mode:?}"),
-        Body::Snapshot { at, .. } => format!("snapshot {at}"),
+        Body::Snapshot { at: ReadAt::Exactly(at), .. } => format!("snapshot {at}"),
+        Body::Snapshot { at: ReadAt::Newest { at_least }, .. } => {
+            format!("snapshot, newest since {at_least}")
+        }
+        Body::SafeTime { .. } => "safe time".into(),
         Body::Prepare { txn, coordinator, .. } => format!("prepare {txn} for {coordinator}"),
         Body::Commit { txn, participants, .. } => format!("commit {txn} with {participants:?}"),
         Body::Members(m) => {

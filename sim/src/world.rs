@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use truetime::providers::{Drift, Simulated};
 use truetime::{ClockError, Interval, Timestamp, TrueTime};
-use txn::server::{ReadJob, RequestId};
+use txn::server::RequestId;
 
 /// When simulated time begins: late enough that clocks can be behind.
 const START_NS: u64 = 1_000_000_000_000;
@@ -304,9 +304,8 @@ impl World {
             }
             Action::Read { node, life, group, job } if self.alive(node, life) => {
                 let engine = self.node(node).engine.clone();
-                let result = execute(engine.as_ref(), group, &job).expect("memory reads");
-                let ReadJob { id, txn, ballot, .. } = job;
-                self.step(node, vec![Event::ReadDone { group, id, txn, ballot, result }])
+                let found = execute(engine.as_ref(), group, &job).expect("memory reads");
+                self.step(node, vec![Event::ReadDone { group, tag: job.tag, found }])
             }
             Action::Come { node, life, event } if self.alive(node, life) => {
                 self.step(node, vec![event])

@@ -8,13 +8,13 @@ use crate::storage::{Durability, Engine, StorageError, WriteOp};
 use bytes::Bytes;
 use paxos::{Base, Configuration, Payload, Position, Replica, SnapshotId, Stored, Wanted};
 use proto::plant::{Plant, planted};
-use proto::request::{Body, GroupStatus, Members, Reply, ReplyBody, Request};
-use proto::{Ballot, Command, Error, GroupId, NodeId, Seat, Slot, TxnId, codec};
+use proto::request::{Body, Found, GroupStatus, Members, Reply, ReplyBody, Request};
+use proto::{Command, Error, GroupId, NodeId, Seat, Slot, codec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
 use truetime::{Interval, Timestamp};
-use txn::server::{Effects, Manager, ReadResult, Replicated, RequestId};
+use txn::server::{Effects, Manager, ReadTag, Replicated, RequestId};
 
 /// A request whose deadline lies further ahead is refused: what refuses a late repetition is
 /// remembered only for some multiple of it.
@@ -255,14 +255,13 @@ impl Group {
     pub(crate) fn read_done(
         &mut self,
         now: Interval,
-        id: RequestId,
-        locked: (Option<TxnId>, Ballot),
-        result: ReadResult,
+        tag: ReadTag,
+        found: Found,
         out: &mut Output,
         mine: &mut GroupOutput,
     ) {
         let mut fx = Effects::default();
-        self.manager.read_done(now, id, locked, result, &mut fx);
+        self.manager.read_done(now, tag, found, &mut fx);
         self.carry_out(fx, out, mine);
     }
 
@@ -326,7 +325,7 @@ impl Group {
         let head = self.head.as_ref().and_then(|(_, head)| head.wait_for());
         let quiet = self.manager.quiet_until().filter(|_| self.replica.asleep().is_some());
         let tick = self.manager.serving().map(|_| quiet.unwrap_or(self.tick_at).max(self.tick_at));
-        let hand_over = self.manager.s_max().filter(|_| self.replica.may_hand_over());
+        let hand_over = self.manager.bound_until().filter(|_| self.replica.may_hand_over());
         let wakes = [head, tick, hand_over].into_iter().flatten();
         wakes.fold(self.replica.wake_at(), Timestamp::min)
     }
@@ -389,7 +388,7 @@ impl Group {
     /// P10: the target is level and nothing is left to do here; L5: every timestamp handed out has
     /// passed.
     fn hand_over(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
-        let passed = self.manager.s_max().is_none_or(|s_max| now.after(s_max));
+        let passed = self.manager.bound_until().is_none_or(|bound| now.after(bound));
         if !self.replica.may_hand_over() || !(passed || planted(Plant::AbdicateEarly)) {
             return;
         }
@@ -449,7 +448,7 @@ impl Group {
         let ballot = self.replica.leading().unwrap_or_default();
         for (id, answer) in reply {
             // L6: what was read under the lease is told under the lease.
-            let read = matches!(answer, Ok(ReplyBody::Values(_) | ReplyBody::Page(_)));
+            let read = matches!(answer, Ok(ReplyBody::Read(_) | ReplyBody::Snapshot { .. }));
             let lease_end = self.replica.lease_end().filter(|_| read);
             let result = answer.map(|body| Reply { ballot, body });
             out.reply.push(Answer { id, result, lease_end });

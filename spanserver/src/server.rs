@@ -10,11 +10,11 @@ use bytes::Bytes;
 use paxos::{Base, ChunkWanted, SnapshotId};
 use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
-use proto::request::{Reply, Request};
-use proto::{Ballot, Error, GroupId, NodeId, Seat, TxnId};
+use proto::request::{Found, Reply, Request};
+use proto::{Ballot, Error, GroupId, NodeId, Seat};
 use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
-use txn::server::{ReadJob, ReadResult, RequestId};
+use txn::server::{ReadJob, ReadTag, RequestId};
 
 /// Between servers. Any may be lost, repeated, late.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,14 +93,10 @@ pub enum Event {
     ReadDone {
         /// At which group.
         group: GroupId,
-        /// From [`ReadJob::id`].
-        id: RequestId,
-        /// From [`ReadJob::txn`].
-        txn: Option<TxnId>,
-        /// From [`ReadJob::ballot`].
-        ballot: Ballot,
-        /// What it found.
-        result: ReadResult,
+        /// From [`ReadJob::tag`].
+        tag: ReadTag,
+        /// What is there.
+        found: Found,
     },
     /// A part of a snapshot has been read, by [`Pins::read`](crate::Pins::read).
     ChunkRead {
@@ -332,10 +328,10 @@ impl Server {
                     group.chunk_read(now, (snapshot, index), base, (data, last), mine);
                 }
             }
-            Event::ReadDone { group: id, id: request, txn, ballot, result } => {
+            Event::ReadDone { group: id, tag, found } => {
                 if let Some(group) = self.awake(id) {
                     let mine = touched.entry(id).or_default();
-                    group.read_done(now, request, (txn, ballot), result, out, mine);
+                    group.read_done(now, tag, found, out, mine);
                 }
             }
         }

@@ -8,15 +8,18 @@ use proto::request::Receipt;
 /// # Errors
 /// The violation.
 pub fn check(receipt: &Receipt) -> Result<(), Violation> {
+    let Some(certificate) = &receipt.certificate else { return Ok(()) };
     let s = receipt.timestamp;
     let broken = |rule, what: String| Err(Violation::new("receipt", rule, what));
-    if let Some((group, at)) = receipt.prepared.iter().find(|(_, at)| *at > s) {
+    if let Some((group, at)) = certificate.prepared.iter().find(|(_, at)| *at > s) {
         return broken("X7", format!("committed at {s}, prepared at {at} by {group}"));
     }
-    if let Some(arrived) = receipt.arrived.filter(|arrived| s <= arrived.latest()) {
+    let arrived = certificate.arrived;
+    if s <= arrived.latest() {
         return broken("X7", format!("committed at {s}, requested at {arrived}"));
     }
-    if let Some(waited) = receipt.waited.filter(|waited| !waited.after(s)) {
+    let waited = certificate.waited;
+    if !waited.after(s) {
         return broken("X8", format!("committed at {s}, acknowledged at {waited}"));
     }
     Ok(())
@@ -25,26 +28,36 @@ pub fn check(receipt: &Receipt) -> Result<(), Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::{Ballot, GroupId};
+    use bytes::Bytes;
+    use proto::request::{Certificate, Provenance, Timing};
+    use proto::{Ballot, GroupId, TxnId};
     use truetime::{Interval, Timestamp};
 
     #[test]
     fn catches_what_does_not_fit() {
         let t = Timestamp::from_micros;
-        let good = Receipt {
+        let good = Certificate {
+            txn: TxnId::default(),
             timestamp: t(100),
             prepared: vec![(GroupId(2), t(100))],
-            arrived: Some(Interval::new(t(90), t(99))),
-            waited: Some(Interval::new(t(101), t(111))),
+            arrived: Interval::new(t(90), t(99)),
+            waited: Interval::new(t(101), t(111)),
+            provenance: Provenance::default(),
             group: GroupId(1),
             ballot: Ballot::default(),
+            timing: Timing::default(),
+            seal: Bytes::new(),
         };
-        assert!(check(&good).is_ok());
-        let late = Receipt { prepared: vec![(GroupId(2), t(101))], ..good.clone() };
-        let early = Receipt { arrived: Some(Interval::new(t(90), t(100))), ..good.clone() };
-        let hasty = Receipt { waited: Some(Interval::new(t(100), t(111))), ..good };
-        for (receipt, rule) in [(late, "X7"), (early, "X7"), (hasty, "X8")] {
-            assert_eq!(check(&receipt).unwrap_err().rule, rule);
+        let receipt = |certificate| Receipt {
+            certificate: Some(Box::new(certificate)),
+            ..Receipt::plain(t(100), GroupId(1))
+        };
+        assert!(check(&receipt(good.clone())).is_ok());
+        let late = Certificate { prepared: vec![(GroupId(2), t(101))], ..good.clone() };
+        let early = Certificate { arrived: Interval::new(t(90), t(100)), ..good.clone() };
+        let hasty = Certificate { waited: Interval::new(t(100), t(111)), ..good };
+        for (certificate, rule) in [(late, "X7"), (early, "X7"), (hasty, "X8")] {
+            assert_eq!(check(&receipt(certificate)).unwrap_err().rule, rule);
         }
     }
 }

@@ -7,10 +7,10 @@ use crate::Event;
 use crate::storage::{Engine, StorageError};
 use crossbeam::channel::Receiver;
 use proto::GroupId;
-use proto::request::ReadSet;
+use proto::request::{Found, ReadSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use txn::server::{ReadJob, ReadResult};
+use txn::server::ReadJob;
 
 /// Bytes of rows in one page: bounds what a reader and a client hold at a time.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -37,9 +37,9 @@ pub(super) fn start(
 
 /// Runs a read; an engine that cannot read ends the process like one that cannot write.
 pub(super) fn run(engine: &dyn Engine, group: GroupId, job: ReadJob) -> Event {
-    let ReadJob { id, txn, ballot, .. } = job;
+    let tag = job.tag;
     match execute(engine, group, &job) {
-        Ok(result) => Event::ReadDone { group, id, txn, ballot, result },
+        Ok(found) => Event::ReadDone { group, tag, found },
         Err(error) => fatal("reading versions", &error),
     }
 }
@@ -48,20 +48,16 @@ pub(super) fn run(engine: &dyn Engine, group: GroupId, job: ReadJob) -> Event {
 ///
 /// # Errors
 /// I/O and corruption.
-pub fn execute(
-    engine: &dyn Engine,
-    group: GroupId,
-    job: &ReadJob,
-) -> Result<ReadResult, StorageError> {
+pub fn execute(engine: &dyn Engine, group: GroupId, job: &ReadJob) -> Result<Found, StorageError> {
     match &job.what {
         ReadSet::Keys(keys) => {
-            let values = keys.iter().map(|key| engine.get(group, key, job.at)).collect();
+            let values = keys.iter().map(|key| engine.get(group, key, job.tag.at)).collect();
             let values: Result<Vec<_>, _> = values;
-            Ok(ReadResult::Values(values?))
+            Ok(Found::Values(values?))
         }
         ReadSet::Range { range, max_rows } => {
             let rows = *max_rows as usize;
-            engine.scan(group, range, job.at, rows, PAGE_BYTES_MAX).map(ReadResult::Page)
+            engine.scan(group, range, job.tag.at, rows, PAGE_BYTES_MAX).map(Found::Page)
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::keys::{Row, Write};
-use proto::request::{Body, ReadSet, Receipt, Reply, ReplyBody, Request};
+use proto::request::{Body, Found, ReadAt, ReadSet, Receipt, Reply, ReplyBody, Request};
 use proto::{Ballot, Error, GroupId, Key, KeyRange, NodeId, Page, TxnId};
 use sql::{Database, ResultSet, Session, SqlError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,7 +103,7 @@ impl Groups {
         state.rows.values().filter(|v| v.values().next_back().is_some_and(Option::is_some)).count()
     }
 
-    fn read(&self, group: GroupId, at: Timestamp, what: ReadSet) -> ReplyBody {
+    fn read(&self, group: GroupId, at: Timestamp, what: ReadSet) -> Found {
         let mut state = self.state.lock();
         let newest = |versions: &Versions| {
             let (written, value) = versions.range(..=at).next_back()?;
@@ -113,11 +113,11 @@ impl Groups {
             ReadSet::Keys(keys) => {
                 state.reads += 1;
                 let rows = &state.rows;
-                ReplyBody::Values(keys.iter().map(|key| newest(rows.get(key)?)).collect())
+                Found::Values(keys.iter().map(|key| newest(rows.get(key)?)).collect())
             }
             ReadSet::Range { range, max_rows } => {
                 state.scans += 1;
-                ReplyBody::Page(self.page(&state.rows, group, &range, max_rows, newest))
+                Found::Page(self.page(&state.rows, group, &range, max_rows, newest))
             }
         }
     }
@@ -175,19 +175,22 @@ impl Groups {
         for write in writes.into_iter().chain(prepared) {
             state.rows.entry(write.key).or_default().insert(timestamp, write.value);
         }
-        let ballot = Ballot::default();
-        let receipt =
-            Receipt { timestamp, prepared: vec![], arrived: None, waited: None, group, ballot };
-        Ok(ReplyBody::Committed(receipt))
+        Ok(ReplyBody::Committed(Receipt::plain(timestamp, group)))
     }
 
     async fn answer(&self, group: GroupId, body: Body) -> Result<Reply, Error> {
         let body = match body {
             Body::Read { what, .. } => {
                 self.check_scan(&what)?;
-                self.read(group, Timestamp::MAX, what)
+                ReplyBody::Read(self.read(group, Timestamp::MAX, what))
             }
-            Body::Snapshot { at, what } => self.read(group, at, what),
+            Body::Snapshot { at, what } => {
+                let at = match at {
+                    ReadAt::Exactly(at) => at,
+                    ReadAt::Newest { at_least } => at_least.max(self.clock.tick()),
+                };
+                ReplyBody::Snapshot { at, found: self.read(group, at, what) }
+            }
             Body::Prepare { txn, writes, .. } => {
                 self.state.lock().prepared.insert((txn, group), writes);
                 ReplyBody::Done

@@ -3,7 +3,7 @@
 use super::Inner;
 use futures::future::try_join_all;
 use proto::keys::{Row, Value};
-use proto::request::{Body, ReadSet, ReplyBody};
+use proto::request::{Body, Found, ReadAt, ReadSet, ReplyBody};
 use proto::{Error, GroupId, Key, KeyRange, Page};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,10 +73,11 @@ impl Snapshot {
     pub async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
         let by_group = self.inner.split_keys(keys.iter().enumerate());
         let calls = by_group.into_iter().map(|(group, (places, keys))| async move {
-            let body = Body::Snapshot { at: self.at, what: ReadSet::Keys(keys) };
+            let at = ReadAt::Exactly(self.at);
+            let body = Body::Snapshot { at, what: ReadSet::Keys(keys) };
             let reply = self.inner.router.ask(group, body).await?;
             match reply.body {
-                ReplyBody::Values(values) => Ok((places, values)),
+                ReplyBody::Snapshot { found: Found::Values(values), .. } => Ok((places, values)),
                 other => Err(unexpected(&other)),
             }
         });
@@ -105,9 +106,10 @@ impl Snapshot {
         max_rows: u32,
     ) -> Result<Page, Error> {
         let what = ReadSet::Range { range: range.clone(), max_rows };
-        let reply = self.inner.router.ask(group, Body::Snapshot { at: self.at, what }).await?;
+        let at = ReadAt::Exactly(self.at);
+        let reply = self.inner.router.ask(group, Body::Snapshot { at, what }).await?;
         match reply.body {
-            ReplyBody::Page(page) => Ok(page),
+            ReplyBody::Snapshot { found: Found::Page(page), .. } => Ok(page),
             other => Err(unexpected(&other)),
         }
     }

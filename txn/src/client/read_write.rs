@@ -9,7 +9,7 @@ use super::{Inner, Placement};
 use futures::future::{self, Either, join_all, try_join_all};
 use parking_lot::Mutex;
 use proto::keys::{Row, Value, Write};
-use proto::request::{Age, Body, LockMode, Outcome, ReadSet, Receipt, ReplyBody};
+use proto::request::{Age, Body, Found, LockMode, Outcome, ReadSet, Receipt, ReplyBody};
 use proto::{Ballot, Error, GroupId, Key, KeyRange, Page, TxnId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -131,7 +131,7 @@ impl ReadWrite {
         let by_group = self.shared.inner.split_keys(missing.into_iter());
         let calls = by_group.into_iter().map(|(group, (places, keys))| async move {
             match self.read(group, mode, ReadSet::Keys(keys)).await? {
-                ReplyBody::Values(values) => Ok((places, values)),
+                ReplyBody::Read(Found::Values(values)) => Ok((places, values)),
                 other => Err(unexpected(&other)),
             }
         });
@@ -164,7 +164,7 @@ impl ReadWrite {
     ) -> Result<Page, Error> {
         let what = ReadSet::Range { range: range.clone(), max_rows };
         let page = match self.read(group, mode, what).await? {
-            ReplyBody::Page(page) => page,
+            ReplyBody::Read(Found::Page(page)) => page,
             other => return Err(unexpected(&other)),
         };
         let end = page.resume.clone().unwrap_or_else(|| range.end.clone());
@@ -277,14 +277,7 @@ impl ReadWrite {
         let now = inner.clock.now()?;
         let parts = self.take_parts()?;
         let Some(coordinator) = choose_coordinator(&parts) else {
-            return Ok(Receipt {
-                timestamp: now.latest(),
-                prepared: Vec::new(),
-                arrived: None,
-                waited: None,
-                group: GroupId::ROOT,
-                ballot: Ballot::default(),
-            });
+            return Ok(Receipt::plain(now.latest(), GroupId::ROOT));
         };
         let participants: Vec<GroupId> =
             parts.keys().copied().filter(|g| *g != coordinator).collect();
@@ -376,14 +369,7 @@ impl ReadWrite {
             match self.shared.inner.router.ask(group, body).await {
                 Ok(reply) => match reply.body {
                     ReplyBody::Outcome(Outcome::Committed(timestamp)) => {
-                        return Ok(Receipt {
-                            timestamp,
-                            prepared: Vec::new(),
-                            arrived: None,
-                            waited: None,
-                            group,
-                            ballot: reply.ballot,
-                        });
+                        return Ok(Receipt::plain(timestamp, group));
                     }
                     ReplyBody::Outcome(Outcome::Aborted) => {
                         return Err(Error::aborted("the commit was given up"));

@@ -4,6 +4,7 @@ use super::{Effects, Manager};
 use proto::command::{CommitRecord, PrepareRecord};
 use proto::keys::Write;
 use proto::peer::PeerBody;
+use proto::plant::{Plant, planted};
 use proto::request::Outcome;
 use proto::{Command, GroupId, TxnId};
 use serde::{Deserialize, Serialize};
@@ -116,7 +117,10 @@ impl Manager {
             decided_at: record.timestamp,
             participants,
         };
-        let mut changes = vec![self.record(record.txn, outcome)];
+        let mut changes = Vec::new();
+        if !planted(Plant::OutcomeForgotten) {
+            changes.push(self.record(record.txn, outcome));
+        }
         self.committed(now, &record, out);
         self.unlock(now, record.txn, out);
         let at = record.timestamp;

@@ -2,10 +2,12 @@
 //! (X5–X9).
 
 use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
+use bytes::Bytes;
 use proto::command::CommitRecord;
 use proto::keys::Write;
-use proto::peer::PeerBody;
-use proto::request::{Age, Outcome, Receipt, ReplyBody};
+use proto::peer::{PeerBody, PeerMessage};
+use proto::plant::{Plant, planted};
+use proto::request::{Age, Certificate, Outcome, Provenance, Receipt, ReplyBody, Timing};
 use proto::{Command, Error, GroupId, TxnId};
 use std::collections::{BTreeMap, BTreeSet};
 use truetime::{Interval, Timestamp};
@@ -24,8 +26,8 @@ pub(super) struct Commit {
 pub(super) struct Deciding {
     /// When it was first heard of.
     since: Timestamp,
-    /// Who has prepared, at which timestamp; may run ahead of the commit request.
-    prepared: BTreeMap<GroupId, Timestamp>,
+    /// Who is ready, and for which timestamps; may run ahead of the commit request.
+    prepared: BTreeMap<GroupId, Ready>,
     /// Who asked for the outcome.
     resolvers: Vec<RequestId>,
     /// The commit request, once it is here.
@@ -44,6 +46,41 @@ struct Requested {
     writes: Vec<Write>,
     participants: BTreeSet<GroupId>,
     locked: bool,
+    course: Course,
+}
+
+/// When what happened, by `now().latest`, for the certificate.
+#[derive(Clone, Copy, Debug, Default)]
+struct Course {
+    locked: Timestamp,
+    decided: Timestamp,
+    chosen: Timestamp,
+}
+
+impl Course {
+    fn timing(self, arrived: Interval, s: Timestamp, waited: Interval) -> Timing {
+        let us = |from: Timestamp, to: Timestamp| to.micros().saturating_sub(from.micros());
+        // `after(s)` was true when `earliest` had passed it: that instant, on the scale of `latest`.
+        let width = us(waited.earliest(), waited.latest());
+        let passed = s.next().plus_micros(width).max(self.decided);
+        Timing {
+            locks_us: us(arrived.latest(), self.locked),
+            prepare_us: us(self.locked, self.decided),
+            replicate_us: us(self.decided, self.chosen),
+            wait_us: us(self.decided, passed),
+            overlap_us: us(self.decided, passed.min(self.chosen)),
+            epsilon_us: width.div_ceil(2),
+        }
+    }
+}
+
+/// What a participant has said of the commit timestamp.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    /// It must be at or above this: the prepare timestamp.
+    pub at: Timestamp,
+    /// And at or below this, where the participant only read and has logged nothing.
+    pub until: Option<Timestamp>,
 }
 
 impl Deciding {
@@ -105,7 +142,8 @@ impl Manager {
             out.reply.push((id, Err(Error::StaleBallot { ballot: leading.ballot })));
             return;
         }
-        let alive = match holds_locks && !current {
+        let lost = holds_locks && !current && !planted(Plant::ReadLocksSurvive);
+        let alive = match lost {
             true => Err(Error::aborted("the group changed its leader; read locks are gone (X3)")),
             false => self.touch(now, txn, holds_locks),
         };
@@ -118,6 +156,7 @@ impl Manager {
             writes,
             participants: participants.into_iter().collect(),
             locked: false,
+            course: Course::default(),
         });
         let locked = alive.and_then(|()| self.lock(now, txn, age, spans, Then::Decide, out));
         match locked {
@@ -141,6 +180,7 @@ impl Manager {
         let Some(leading) = &mut self.leading else { return };
         if let Some(commit) = leading.deciding.get_mut(&txn).and_then(|d| d.commit.as_mut()) {
             commit.locked = true;
+            commit.course.locked = now.latest();
         }
         self.decide(now, txn, out);
     }
@@ -150,7 +190,7 @@ impl Manager {
         now: Interval,
         from: GroupId,
         txn: TxnId,
-        at: Timestamp,
+        ready: Ready,
         out: &mut Effects,
     ) {
         if let Some(outcome) = self.outcome(txn) {
@@ -159,7 +199,7 @@ impl Manager {
         }
         let Some(leading) = &mut self.leading else { return };
         let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
-        deciding.prepared.insert(from, at);
+        deciding.prepared.insert(from, ready);
         self.decide(now, txn, out);
     }
 
@@ -226,20 +266,33 @@ impl Manager {
         let Some(leading) = &self.leading else { return };
         let Some(deciding) = leading.deciding.get(&txn).filter(|d| d.ready()) else { return };
         let Some(commit) = &deciding.commit else { return };
-        let prepared = deciding.prepared.values().max().copied().unwrap_or_default();
+        let ready = || commit.participants.iter().filter_map(|g| deciding.prepared.get(g));
+        let prepared = ready().map(|ready| ready.at).max().unwrap_or_default();
+        let until = ready().filter_map(|ready| ready.until).min();
         // X7: at or above every prepare timestamp, above now().latest at arrival; `assign` keeps
         // it above s_max and inside the lease.
-        let at_least = prepared.max(commit.arrived.latest().next());
+        let arrived = match planted(Plant::SFromEarliest) {
+            true => commit.arrived.earliest(),
+            false => commit.arrived.latest(),
+        };
+        let at_least = prepared.max(arrived.next());
+        if until.is_some_and(|until| leading.s_max.next().max(at_least) > until) {
+            let why = "its read locks in another group do not hold for long enough (X6)";
+            return self.abort_deciding(now, txn, why, out);
+        }
         let Some(timestamp) = self.assign(now, at_least) else { return };
         let Some(leading) = &mut self.leading else { return };
         assert!(leading.locks.knows(txn), "X3: {txn} decides without its locks");
         let Some(deciding) = leading.deciding.get_mut(&txn) else { return };
         let Some(commit) = &mut deciding.commit else { return };
         deciding.proposed = true;
+        commit.course.decided = now.latest();
         leading.locks.make_immune(txn);
         leading.active.remove(&txn);
         let writes = std::mem::take(&mut commit.writes);
-        let participants = commit.participants.iter().map(|g| (*g, deciding.prepared[g])).collect();
+        let logged = commit.participants.iter().map(|g| (*g, deciding.prepared[g]));
+        let logged = logged.filter(|(_, ready)| ready.until.is_none());
+        let participants = logged.map(|(group, ready)| (group, ready.at)).collect();
         out.propose.push(Command::Commit(CommitRecord { txn, timestamp, writes, participants }));
     }
 
@@ -333,14 +386,29 @@ impl Manager {
             leading.unacknowledged.insert(record.txn, groups);
         }
         let Some(deciding) = leading.deciding.remove(&record.txn) else { return };
-        let receipt = Receipt {
-            timestamp: record.timestamp,
-            prepared: record.participants.clone(),
-            arrived: deciding.commit.as_ref().map(|commit| commit.arrived),
-            waited: Some(now),
-            group: self.group,
-            ballot: leading.ballot,
-        };
+        // Who only read has logged nothing, and lets go of its locks by itself if this is lost.
+        let only_read = deciding.prepared.iter().filter(|(_, ready)| ready.until.is_some());
+        for group in only_read.map(|(group, _)| *group) {
+            let decided = PeerBody::Decided(Outcome::Committed(record.timestamp));
+            let message =
+                PeerMessage { from: self.group, to: group, txn: record.txn, body: decided };
+            out.send.push(message);
+        }
+        let certificate = deciding.commit.as_ref().map(|commit| {
+            Box::new(Certificate {
+                txn: record.txn,
+                timestamp: record.timestamp,
+                prepared: record.participants.clone(),
+                arrived: commit.arrived,
+                waited: now,
+                provenance: Provenance::default(),
+                group: self.group,
+                ballot: leading.ballot,
+                timing: commit.course.timing(commit.arrived, record.timestamp, now),
+                seal: Bytes::new(),
+            })
+        });
+        let receipt = Receipt { timestamp: record.timestamp, group: self.group, certificate };
         for id in deciding.commit.iter().flat_map(|commit| commit.ids.iter()) {
             out.reply.push((*id, Ok(ReplyBody::Committed(receipt.clone()))));
         }
@@ -371,14 +439,9 @@ impl Manager {
     /// The answer to a commit whose outcome is in the table.
     fn recorded(&self, outcome: Outcome) -> Result<ReplyBody, Error> {
         match outcome {
-            Outcome::Committed(timestamp) => Ok(ReplyBody::Committed(Receipt {
-                timestamp,
-                prepared: Vec::new(),
-                arrived: None,
-                waited: None,
-                group: self.group,
-                ballot: self.serving().unwrap_or_default(),
-            })),
+            Outcome::Committed(timestamp) => {
+                Ok(ReplyBody::Committed(Receipt::plain(timestamp, self.group)))
+            }
             Outcome::Aborted => Err(Error::aborted("the transaction was aborted before")),
         }
     }

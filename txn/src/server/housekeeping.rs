@@ -14,6 +14,7 @@ impl Manager {
         if self.leading.is_none() {
             return;
         }
+        self.expire_validated(now, out);
         self.expire(now, out);
         self.withdraw_late(now, out);
         self.decide_ready(now, out);
@@ -35,6 +36,7 @@ impl Manager {
             && leading.reads.is_empty()
             && leading.in_flight.is_empty()
             && leading.preparing.is_empty()
+            && leading.validated.is_empty()
             && leading.settling.is_empty()
             && leading.deciding.is_empty()
             && leading.unacknowledged.is_empty()
@@ -102,6 +104,12 @@ impl Manager {
                 if leading.locks.hinders_senior(*txn) {
                     out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
                 }
+            }
+        }
+        for (txn, validated) in &leading.validated {
+            out.send.push(self.to(validated.coordinator, *txn, validated.body()));
+            if leading.locks.hinders_senior(*txn) {
+                out.send.push(self.to(validated.coordinator, *txn, PeerBody::Wound));
             }
         }
         for (txn, participants) in &leading.unacknowledged {

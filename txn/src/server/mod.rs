@@ -24,13 +24,15 @@ mod participant;
 mod reads;
 
 pub use apply::{OutcomeRecord, StateChange};
-pub use reads::{ReadJob, ReadResult};
+pub use reads::{ReadJob, ReadTag, Unapplied};
 
-use coordinator::Deciding;
+use coordinator::{Deciding, Ready};
 use locks::{Changes, LockReport, LockTable, Ticket};
+use participant::Validated;
 use proto::command::PrepareRecord;
 use proto::keys::Span;
 use proto::peer::{PeerBody, PeerMessage};
+use proto::plant::{Plant, planted};
 use proto::request::{Age, Body, LockMode, Outcome, ReplyBody};
 use proto::{Ballot, Command, Error, GroupId, Key, TxnId};
 use reads::PendingRead;
@@ -52,6 +54,9 @@ pub struct Config {
     /// has not come after this long: the client has died, or will be told to try again. Short,
     /// for what is prepared blocks readers; a start after a crash finds such transactions.
     pub commit_grace_ms: u64,
+    /// How long a participant that only read keeps its read locks for the decision, at most. A
+    /// decision that comes later aborts.
+    pub read_hold_ms: u64,
     /// How often a message to another group is repeated until it is answered (X10).
     pub resend_ms: u64,
     /// How long an outcome can be asked for (X9).
@@ -70,6 +75,7 @@ impl Default for Config {
         Config {
             txn_timeout_ms: 10_000,
             commit_grace_ms: 400,
+            read_hold_ms: 2_000,
             resend_ms: 500,
             outcome_keep_ms: 300_000,
             retention_ms: 3_600_000,
@@ -136,6 +142,8 @@ struct Leading {
     in_flight: VecDeque<Timestamp>,
     /// Prepares proposed and not applied yet, with the requests that wait for them.
     preparing: BTreeMap<TxnId, Vec<RequestId>>,
+    /// Only read here, and told their coordinators so: their read locks are immune.
+    validated: BTreeMap<TxnId, Validated>,
     /// Decides proposed and not applied yet.
     settling: BTreeSet<TxnId>,
     /// Transactions coordinated here, commit requested or at least one prepare heard of.
@@ -160,6 +168,14 @@ impl Manager {
     /// The manager of a group, from what the disk holds.
     pub fn new(group: GroupId, config: Config, replicated: Replicated) -> Manager {
         Manager { group, config, replicated, leading: None }
+    }
+
+    /// What was promised here about timestamps while leading is over after this (L5): those given
+    /// out, and those up to which read locks were said to hold.
+    pub fn bound_until(&self) -> Option<Timestamp> {
+        let leading = self.leading.as_ref()?;
+        let validated = leading.validated.values().map(|validated| validated.until);
+        Some(validated.fold(leading.s_max, Timestamp::max))
     }
 
     /// What is replicated.
@@ -215,6 +231,7 @@ impl Manager {
             active: BTreeMap::new(),
             in_flight: VecDeque::new(),
             preparing: BTreeMap::new(),
+            validated: BTreeMap::new(),
             settling: BTreeSet::new(),
             deciding: BTreeMap::new(),
             unacknowledged,
@@ -268,15 +285,25 @@ impl Manager {
         let stale = Err(Error::StaleBallot { ballot: leading.ballot });
         let lost = Err(Error::aborted("the group changed its leader; read locks are gone (X3)"));
         match body {
-            Body::Read { holds_locks: true, .. } | Body::KeepAlive { .. } if !current => {
+            Body::Read { holds_locks: true, .. } | Body::KeepAlive { .. }
+                if !current && !planted(Plant::ReadLocksSurvive) =>
+            {
                 out.reply.push((id, lost));
             }
-            Body::Read { .. } if ballot.is_some() && !current => out.reply.push((id, stale)),
+            Body::Read { .. }
+                if ballot.is_some() && !current && !planted(Plant::ReadLocksSurvive) =>
+            {
+                out.reply.push((id, stale));
+            }
             Body::Read { txn, age, holds_locks, mode, what } => {
                 let read = reads::LockedRead { id, what, mode, deadline };
                 self.on_read(now, read, txn, age, holds_locks, out);
             }
             Body::Snapshot { at, what } => self.on_snapshot(now, id, at, (what, deadline), out),
+            Body::SafeTime { what } => {
+                let at = self.safe_time(&what);
+                out.reply.push((id, Ok(ReplyBody::SafeTime(at))));
+            }
             Body::Prepare { holds_locks: false, .. } if !current => out.reply.push((id, stale)),
             Body::Prepare { txn, age, holds_locks, coordinator, writes } => {
                 let preparing = participant::Preparing { id, age, coordinator, writes };
@@ -310,7 +337,12 @@ impl Manager {
         }
         let PeerMessage { from, txn, body, .. } = message;
         match body {
-            PeerBody::Prepared(at) => self.on_prepared(now, from, txn, at, out),
+            PeerBody::Prepared(at) => {
+                self.on_prepared(now, from, txn, Ready { at, until: None }, out);
+            }
+            PeerBody::Validated { at, until } => {
+                self.on_prepared(now, from, txn, Ready { at, until: Some(until) }, out);
+            }
             PeerBody::Refused => self.on_refused(now, from, txn, out),
             PeerBody::Decided(outcome) => self.on_decided(now, from, txn, outcome, out),
             PeerBody::Wound => {
@@ -331,6 +363,7 @@ impl Manager {
         };
         let deciding = leading.deciding.get(&txn).is_some_and(Deciding::is_closed);
         let preparing = leading.preparing.contains_key(&txn);
+        let preparing = preparing || leading.validated.contains_key(&txn);
         let prepared = self.replicated.prepared.contains_key(&txn);
         if preparing || prepared || deciding || self.replicated.outcomes.contains_key(&txn) {
             return Err(Error::aborted("the transaction has ended, or is about to"));
@@ -343,7 +376,9 @@ impl Manager {
                 active.last_seen = now.latest();
                 Ok(())
             }
-            None if held => Err(Error::aborted("the locks of the transaction are gone (X3)")),
+            None if held && !planted(Plant::ReadLocksSurvive) => {
+                Err(Error::aborted("the locks of the transaction are gone (X3)"))
+            }
             None => {
                 leading.active.insert(txn, Active { last_seen: now.latest(), wounded: false });
                 Ok(())
@@ -403,8 +438,10 @@ impl Manager {
 
     fn after_locks(&mut self, now: Interval, changes: Changes, out: &mut Effects) {
         for txn in changes.hindering {
-            if let Some(record) = self.replicated.prepared.get(&txn) {
-                out.send.push(self.to(record.coordinator, txn, PeerBody::Wound));
+            let prepared = self.replicated.prepared.get(&txn).map(|record| record.coordinator);
+            let validated = || Some(self.leading.as_ref()?.validated.get(&txn)?.coordinator);
+            if let Some(coordinator) = prepared.or_else(validated) {
+                out.send.push(self.to(coordinator, txn, PeerBody::Wound));
             }
         }
         for txn in changes.wounded {
@@ -468,7 +505,9 @@ impl Manager {
     /// coordinator has decided (X2).
     fn promised(&self, txn: TxnId) -> bool {
         self.replicated.prepared.contains_key(&txn)
-            || self.leading.as_ref().is_some_and(|leading| leading.preparing.contains_key(&txn))
+            || self.leading.as_ref().is_some_and(|leading| {
+                leading.preparing.contains_key(&txn) || leading.validated.contains_key(&txn)
+            })
     }
 
     /// Hands out a timestamp: at or above `at_least`, above everything before, inside the lease

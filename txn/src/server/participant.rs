@@ -4,9 +4,10 @@ use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
 use proto::command::PrepareRecord;
 use proto::keys::Write;
 use proto::peer::PeerBody;
+use proto::plant::{Plant, planted};
 use proto::request::{Age, Outcome, ReplyBody};
 use proto::{Command, Error, GroupId, TxnId};
-use truetime::Interval;
+use truetime::{Interval, Timestamp};
 
 /// A prepare request on its way to the log.
 #[derive(Debug)]
@@ -15,6 +16,22 @@ pub(super) struct Preparing {
     pub age: Age,
     pub coordinator: GroupId,
     pub writes: Vec<Write>,
+}
+
+/// A transaction that has only read here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Validated {
+    pub coordinator: GroupId,
+    /// Its commit timestamp lies at or above, for what it has read was written below.
+    at: Timestamp,
+    /// And at or below: until then the read locks hold, whoever leads. Inside the lease.
+    pub until: Timestamp,
+}
+
+impl Validated {
+    pub fn body(&self) -> PeerBody {
+        PeerBody::Validated { at: self.at, until: self.until }
+    }
 }
 
 impl Manager {
@@ -47,21 +64,98 @@ impl Manager {
             out.reply.push((id, Ok(ReplyBody::Done))); // the coordinator hears how it ends
             return;
         }
-        let alive = match holds_locks && !current {
+        if let Some(validated) = leading.validated.get(&txn) {
+            let body = validated.body();
+            out.send.push(self.to(preparing.coordinator, txn, body));
+            out.reply.push((id, Ok(ReplyBody::Done)));
+            return;
+        }
+        let lost = holds_locks && !current && !planted(Plant::ReadLocksSurvive);
+        let alive = match lost {
             true => Err(Error::aborted("the group changed its leader; read locks are gone (X3)")),
             false => self.touch(now, txn, holds_locks),
         };
         let coordinator = preparing.coordinator;
         let age = preparing.age;
         let spans = exclusive(preparing.writes.iter().map(|write| write.key.clone()));
-        let locked =
-            alive.and_then(|()| self.lock(now, txn, age, spans, Then::Prepare(preparing), out));
+        let locked = alive.and_then(|()| match preparing.writes.is_empty() {
+            true => self.validate(now, txn, &preparing, out),
+            false => self.lock(now, txn, age, spans, Then::Prepare(preparing), out),
+        });
         if let Err(error) = locked {
             if error.is_aborted() {
                 out.send.push(self.to(coordinator, txn, PeerBody::Refused));
             }
             out.reply.push((id, Err(error)));
         }
+    }
+
+    /// X6 for a group that was only read: nothing is logged. What the coordinator needs is that
+    /// nobody writes what was read at or below its commit timestamp. This leader sees to that with
+    /// the locks, and the next one gives out timestamps beyond this one's lease only (L3, L4): so it
+    /// is true of every timestamp up to the end of the lease, whoever crashes.
+    fn validate(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        preparing: &Preparing,
+        out: &mut Effects,
+    ) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else {
+            return Err(Error::NotLeader { hint: None });
+        };
+        let hold = now.latest().plus_micros(self.config.read_hold_ms * 1_000);
+        let validated = Validated {
+            coordinator: preparing.coordinator,
+            // What was read may have been written at s_max, and not be visible yet (X8).
+            at: leading.s_max.next(),
+            until: hold.min(leading.lease_end.prev()),
+        };
+        if validated.until < validated.at {
+            return Err(Error::ResourceExhausted("the lease is being renewed".into()));
+        }
+        leading.locks.make_immune(txn);
+        leading.active.remove(&txn);
+        let body = validated.body();
+        leading.validated.insert(txn, validated);
+        let hinders = leading.locks.hinders_senior(txn);
+        out.send.push(self.to(preparing.coordinator, txn, body));
+        if hinders {
+            out.send.push(self.to(preparing.coordinator, txn, PeerBody::Wound));
+        }
+        out.reply.push((preparing.id, Ok(ReplyBody::Done)));
+        Ok(())
+    }
+
+    /// Read locks that have been kept for as long as was promised serve nobody any more: a decision
+    /// at a later timestamp aborts.
+    pub(super) fn expire_validated(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &self.leading else { return };
+        let over = leading.validated.iter().filter(|(_, validated)| now.after(validated.until));
+        for txn in over.map(|(txn, _)| *txn).collect::<Vec<_>>() {
+            self.settle_validated(now, txn, None, out);
+        }
+    }
+
+    /// The decision is known, or too late: the read locks go. Whether there were any.
+    fn settle_validated(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        committed: Option<Timestamp>,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        let Some(validated) = leading.validated.remove(&txn) else { return false };
+        if let Some(at) = committed {
+            assert!(at <= validated.until, "X6: {txn} committed at {at}, beyond its read locks");
+            // What is written here from now on comes after the transaction.
+            leading.s_max = leading.s_max.max(at);
+        } else if now.after(validated.until) {
+            leading.s_max = leading.s_max.max(validated.until);
+        }
+        self.unlock(now, txn, out);
+        true
     }
 
     /// The locks are held: pick the prepare timestamp and log it.
@@ -79,12 +173,17 @@ impl Manager {
             return;
         };
         let Some(leading) = &mut self.leading else { return };
-        leading.locks.make_immune(txn);
+        if !planted(Plant::PreparedWounded) {
+            leading.locks.make_immune(txn);
+        }
         leading.preparing.insert(txn, vec![id]);
         leading.active.remove(&txn);
         let written = writes.iter().map(|write| &write.key).collect();
         let reads = leading.locks.spans_besides(txn, &written);
         let record = PrepareRecord { txn, age, timestamp, coordinator, writes, reads };
+        if planted(Plant::PrepareUnlogged) {
+            out.send.push(self.to(coordinator, txn, PeerBody::Prepared(timestamp)));
+        }
         out.propose.push(Command::Prepare(record));
     }
 
@@ -116,6 +215,14 @@ impl Manager {
         out: &mut Effects,
     ) {
         let recorded = self.outcome(txn);
+        let committed = match outcome {
+            Outcome::Committed(at) => Some(at),
+            Outcome::Aborted => None,
+        };
+        if self.settle_validated(now, txn, committed, out) {
+            out.send.push(self.to(from, txn, PeerBody::Acknowledged));
+            return;
+        }
         let Some(leading) = &mut self.leading else { return };
         if self.replicated.prepared.contains_key(&txn) {
             if !leading.settling.insert(txn) {

@@ -1,18 +1,18 @@
 //! Reads: under locks (X1), and at a timestamp (R1, R3, R5).
 
 use super::{Effects, Manager, RequestId, Then, tickets_of};
-use proto::keys::{Page, Span};
+use proto::keys::{Span, Write};
 use proto::plant::{Plant, planted};
-use proto::request::{Age, LockMode, ReadSet, ReplyBody, Versioned};
+use proto::request::{Age, Found, LockMode, ReadAt, ReadSet, ReplyBody};
 use proto::{Ballot, Error, TxnId};
 use truetime::{Interval, Timestamp};
 
 /// A timestamp further ahead of this server's clock is refused (R5).
 const FUTURE_US_MAX: u64 = 1_000_000;
 
-/// A read to run against the versions, outside the core.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadJob {
+/// Which read it is: goes with a job, and comes back with what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadTag {
     /// Whom the answer is for.
     pub id: RequestId,
     /// Under locks of this transaction; `None`: at a timestamp.
@@ -21,17 +21,27 @@ pub struct ReadJob {
     pub ballot: Ballot,
     /// The timestamp; `MAX` under locks.
     pub at: Timestamp,
-    /// What to read.
-    pub what: ReadSet,
 }
 
-/// What a read found.
+/// A read to run against the versions, outside the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadResult {
-    /// For keys.
-    Values(Vec<Option<Versioned>>),
-    /// For a range.
-    Page(Page),
+pub struct ReadJob {
+    /// Which it is.
+    pub tag: ReadTag,
+    /// What to read.
+    pub what: ReadSet,
+    /// Chosen writes that are not among the versions yet; they take the place of what is there.
+    pub unapplied: Vec<Unapplied>,
+}
+
+/// A write of a commit that is chosen, and waits for its timestamp to pass before it is applied
+/// (X8). Whoever reads it under locks waits too, at the latest with its own commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unapplied {
+    /// The write.
+    pub write: Write,
+    /// The commit timestamp.
+    pub at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -121,18 +131,23 @@ impl Manager {
         // The locks keep every later version away, so the newest is the right one.
         let ballot = self.serving().unwrap_or_default();
         let (id, what) = (read.id, read.what);
-        out.read.push(ReadJob { id, txn: Some(txn), ballot, at: Timestamp::MAX, what });
+        let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX };
+        out.read.push(ReadJob { tag, what, unapplied: Vec::new() });
     }
 
     pub(super) fn on_snapshot(
         &mut self,
         now: Interval,
         id: RequestId,
-        at: Timestamp,
+        at: ReadAt,
         (what, deadline): (ReadSet, Timestamp),
         out: &mut Effects,
     ) {
         let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
+        let at = match at {
+            ReadAt::Exactly(at) => at,
+            ReadAt::Newest { at_least } => at_least.max(self.safe_time(&what)),
+        };
         let Some(leading) = &mut self.leading else { return };
         if at < horizon {
             out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));
@@ -143,6 +158,18 @@ impl Manager {
             leading.reads.push(PendingRead { id, at, what, deadline });
             self.serve_reads(now, out);
         }
+    }
+
+    /// The newest timestamp at which such a read need not wait here (R1).
+    pub(super) fn safe_time(&self, what: &ReadSet) -> Timestamp {
+        let spans = spans(what);
+        let prepared = self.replicated.prepared.values();
+        let conflicts = prepared.filter(|record| {
+            let mut writes = record.writes.iter().map(|write| Span::Key(write.key.clone()));
+            writes.any(|key| spans.iter().any(|span| span.overlaps(&key)))
+        });
+        let t_tm = conflicts.map(|record| record.timestamp.prev()).min();
+        t_tm.unwrap_or(Timestamp::MAX).min(self.replicated.applied_at)
     }
 
     /// Starts the reads whose timestamp is safe by now (R1).
@@ -160,7 +187,8 @@ impl Manager {
             } else if self.safe(now, &read) {
                 let ballot = self.serving().unwrap_or_default();
                 let PendingRead { id, at, what, .. } = read;
-                out.read.push(ReadJob { id, txn: None, ballot, at, what });
+                let tag = ReadTag { id, txn: None, ballot, at };
+                out.read.push(ReadJob { tag, what, unapplied: Vec::new() });
             } else if now.after(read.deadline) {
                 let waited = "a transaction that may write there is not settled";
                 out.reply.push((read.id, Err(Error::DeadlineExceeded(waited.into()))));
@@ -193,14 +221,8 @@ impl Manager {
     }
 
     /// A read has run. The lease is checked again (L6), and for a locking read the locks.
-    pub fn read_done(
-        &mut self,
-        now: Interval,
-        id: RequestId,
-        (txn, ballot): (Option<TxnId>, Ballot),
-        result: ReadResult,
-        out: &mut Effects,
-    ) {
+    pub fn read_done(&mut self, now: Interval, tag: ReadTag, found: Found, out: &mut Effects) {
+        let ReadTag { id, txn, ballot, at } = tag;
         let Some(leading) = &self.leading else {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
             return;
@@ -213,9 +235,9 @@ impl Manager {
         } else if txn.is_some_and(|t| leading.active.get(&t).is_none_or(|active| active.wounded)) {
             Err(Error::aborted("wounded, or ended, while reading (X2)"))
         } else {
-            Ok(match result {
-                ReadResult::Values(values) => ReplyBody::Values(values),
-                ReadResult::Page(page) => ReplyBody::Page(page),
+            Ok(match txn {
+                Some(_) => ReplyBody::Read(found),
+                None => ReplyBody::Snapshot { at, found },
             })
         };
         out.reply.push((id, answer));

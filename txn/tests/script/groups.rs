@@ -4,13 +4,13 @@
 use super::notation::{self, Group, Mode, Txn, Wanted};
 use proto::keys::{Span, Write};
 use proto::peer::PeerMessage;
-use proto::request::{Body, ReadSet};
+use proto::request::{Body, Found, ReadAt, ReadSet};
 use proto::{Ballot, Command as Logged, GroupId, Key, KeyRange, NodeId, Page, TxnId};
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt::Write as _;
 use truetime::{Interval, Timestamp};
-use txn::server::{Config, Effects, Manager, ReadJob, ReadResult, Replicated, RequestId};
+use txn::server::{Config, Effects, Manager, ReadJob, Replicated, RequestId};
 
 /// The clocks are right to within this.
 const EPSILON_US: u64 = 4_000;
@@ -128,7 +128,8 @@ impl goldenscript::Runner for Runner {
             Command::Read(txn, group, wanted) => self.read(*txn, *group, wanted)?,
             Command::Snapshot { group, span, at } => {
                 let at = Timestamp::from_micros(at * 1_000);
-                let body = Body::Snapshot { at, what: read_set(std::slice::from_ref(&span.0)) };
+                let what = read_set(std::slice::from_ref(&span.0));
+                let body = Body::Snapshot { at: ReadAt::Exactly(at), what };
                 let name = format!(
                     "snapshot of {} at {}",
                     notation::spans([&span.0]),
@@ -166,11 +167,11 @@ impl goldenscript::Runner for Runner {
             Command::Finish => {
                 for (group, job) in std::mem::take(&mut self.reads) {
                     let found = match &job.what {
-                        ReadSet::Keys(keys) => ReadResult::Values(vec![None; keys.len()]),
-                        ReadSet::Range { .. } => ReadResult::Page(Page::default()),
+                        ReadSet::Keys(keys) => Found::Values(vec![None; keys.len()]),
+                        ReadSet::Range { .. } => Found::Page(Page::default()),
                     };
                     self.act(group, |manager, now, out| {
-                        manager.read_done(now, job.id, (job.txn, job.ballot), found, out);
+                        manager.read_done(now, job.tag, found, out);
                     })?;
                 }
             }
@@ -321,9 +322,9 @@ impl Runner {
                 ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
                 ReadSet::Range { range, .. } => vec![Span::Range(range.clone())],
             };
-            let whose = match job.txn {
+            let whose = match job.tag.txn {
                 Some(txn) => format!("for {txn}"),
-                None => format!("at {}", notation::time(job.at)),
+                None => format!("at {}", notation::time(job.tag.at)),
             };
             writeln!(self.output, "{group} reads {} {whose}", notation::spans(&what))?;
             self.reads.push((group, job));

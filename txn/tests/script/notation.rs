@@ -136,6 +136,9 @@ pub fn command(command: &Command) -> String {
 pub fn message(PeerMessage { from, to, txn, body }: &PeerMessage) -> String {
     let body = match body {
         PeerBody::Prepared(at) => format!("prepared at {}", time(*at)),
+        PeerBody::Validated { at, until } => {
+            format!("validated from {} to {}", time(*at), time(*until))
+        }
         PeerBody::Refused => "refused".into(),
         PeerBody::Decided(o) => outcome(*o),
         PeerBody::Wound => "wound".into(),
@@ -148,7 +151,7 @@ pub fn answer(answer: &Result<ReplyBody, Error>) -> String {
     match answer {
         Ok(ReplyBody::Committed(receipt)) => format!("committed at {}", time(receipt.timestamp)),
         Ok(ReplyBody::Outcome(o)) => outcome(*o),
-        Ok(ReplyBody::Values(_) | ReplyBody::Page(_)) => "values".into(),
+        Ok(ReplyBody::Read(_) | ReplyBody::Snapshot { .. }) => "values".into(),
         Ok(_) => "done".into(),
         Err(Error::DeadlineExceeded(why)) => format!("deadline exceeded: {why}"),
         Err(error) => error.to_string(),

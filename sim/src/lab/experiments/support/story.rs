@@ -114,12 +114,13 @@ impl Teller<'_> {
         let mut lines = vec![(op.began_ns, client.clone(), begins)];
         if let Some(handled) = self.world.handled(op.txn) {
             let node: NodeId = handled.node;
-            if let Some(said) = commit.receipt.arrived {
+            if let Some(said) = commit.receipt.certificate.as_ref().map(|c| c.arrived) {
                 let clock = self.clock(handled.arrived_ns, said);
                 let what = format!("takes {name}; {clock}: {name} gets {}", self.show(at));
                 lines.push((handled.arrived_ns, node.to_string(), what));
             }
-            if let (Some(said), Some(left_ns)) = (commit.receipt.waited, handled.left_ns) {
+            let waited = commit.receipt.certificate.as_ref().map(|c| c.waited);
+            if let (Some(said), Some(left_ns)) = (waited, handled.left_ns) {
                 let what = format!("acknowledges {name}; {}", self.clock(left_ns, said));
                 lines.push((left_ns, node.to_string(), what));
             }
