@@ -2,18 +2,21 @@
 //! replica that follows, and messages between them that arrive when the script says so.
 
 use super::notation::{self, Group, Mode, Txn, Wanted};
+use super::story::{self, Story, Tablet};
 use proto::keys::{Span, Write};
 use proto::peer::PeerMessage;
-use proto::request::{Body, Found, ReadAt, ReadSet};
-use proto::{Ballot, Command as Logged, GroupId, Key, KeyRange, NodeId, Page, TxnId};
+use proto::request::{Body, Outcome, ReadAt, ReadSet, ReplyBody};
+use proto::{Ballot, Command as Logged, Error as Refusal, GroupId, Key, KeyRange, NodeId, TxnId};
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt::Write as _;
 use truetime::{Interval, Timestamp};
-use txn::server::{Config, Effects, Manager, ReadJob, Replicated, RequestId};
+use txn::server::{Config, Effects, Manager, ReadJob, Replicated, RequestId, StateChange};
 
 /// The clocks are right to within this.
 const EPSILON_US: u64 = 4_000;
+/// How long a lease is.
+const LEASE_US: u64 = 1_000_000;
 /// How long clients wait for an answer.
 const DEADLINE_MS: u64 = 5_000;
 
@@ -31,14 +34,18 @@ pub enum Command {
     },
     /// `read t1 g1 shared=a`.
     Read(Txn, Group, Vec<(Mode, Wanted)>),
-    /// A read without locks at a timestamp, in milliseconds.
+    /// `snapshot g1 a at=104`: a read without locks at a timestamp, in milliseconds. `by=t9`: for a
+    /// read-only transaction; without a timestamp that is `now().latest` as it begins.
     Snapshot {
         group: Group,
-        span: Wanted,
+        spans: Vec<Wanted>,
         #[arg(key)]
-        at: u64,
+        at: Option<u64>,
+        #[arg(key)]
+        by: Option<Txn>,
     },
-    /// `prepare t1 g2 b coordinator=g1`: the keys are written.
+    /// `prepare t1 g2 b c=2 coordinator=g1`: the keys are written; without a value, it is the name
+    /// of the transaction.
     Prepare {
         txn: Txn,
         group: Group,
@@ -46,8 +53,10 @@ pub enum Command {
         writes: Vec<String>,
         #[arg(key)]
         coordinator: Group,
+        #[arg(key, many, optional)]
+        values: Vec<(String, String)>,
     },
-    /// `commit t1 g1 a with=g2/g3`.
+    /// `commit t1 g1 a=1 with=g2/g3`.
     Commit {
         txn: Txn,
         group: Group,
@@ -55,6 +64,8 @@ pub enum Command {
         writes: Vec<String>,
         #[arg(key)]
         with: Option<String>,
+        #[arg(key, many, optional)]
+        values: Vec<(String, String)>,
     },
     Rollback(Txn, Group),
     KeepAlive(Txn, Group),
@@ -71,17 +82,34 @@ pub enum Command {
     Drop,
     /// Time passes, in milliseconds; the managers notice.
     Pass(u64),
-    /// The replica that followed leads from now on, under the next ballot.
+    /// The leader is lost. The replica that followed leads under the next ballot.
     Lead(Group),
+    /// The leader hands over, once what it promised is over.
+    Hand(Group),
     /// The locks of a group, as people see them; times are microseconds.
     Locks(Group),
+    /// What the transactions have read and done, and whether an order explains it.
+    Verdict,
+}
+
+/// A manager and the versions beside it.
+struct Replica {
+    manager: Manager,
+    tablet: Tablet,
 }
 
 struct Led {
-    manager: Manager,
-    replica: Manager,
+    leader: Replica,
+    follower: Replica,
     ballot: Ballot,
     proposed: VecDeque<Logged>,
+}
+
+struct Asked {
+    name: String,
+    /// By which transaction; `None`: by nobody in the story.
+    by: Option<TxnId>,
+    what: Option<ReadSet>,
 }
 
 #[derive(Default)]
@@ -91,9 +119,10 @@ pub struct Runner {
     /// Under which ballot a transaction has read there.
     held: BTreeMap<(TxnId, GroupId), Ballot>,
     /// What was asked by each request.
-    asked: Vec<String>,
+    asked: Vec<Asked>,
     reads: Vec<(GroupId, ReadJob)>,
     sent: Vec<PeerMessage>,
+    story: Story,
     output: String,
 }
 
@@ -112,64 +141,53 @@ impl goldenscript::Runner for Runner {
                 config.locks_max = locks_max.unwrap_or(config.locks_max);
                 config.waiting_max = waiting_max.unwrap_or(config.waiting_max);
                 for group in (1..=*n).map(GroupId) {
-                    let manager = || Manager::new(group, config, Replicated::default());
-                    let ballot = Ballot { round: 0, node: NodeId(1) };
-                    let led = Led {
-                        manager: manager(),
-                        replica: manager(),
-                        ballot,
-                        proposed: VecDeque::new(),
+                    let replica = || Replica {
+                        manager: Manager::new(group, config, Replicated::default()),
+                        tablet: Tablet::default(),
                     };
+                    let ballot = Ballot { round: 0, node: NodeId(1) };
+                    let [leader, follower] = [replica(), replica()];
+                    let led = Led { leader, follower, ballot, proposed: VecDeque::new() };
                     self.groups.insert(group, led);
                     self.lead(group)?;
                 }
                 self.output.clear();
             }
             Command::Read(txn, group, wanted) => self.read(*txn, *group, wanted)?,
-            Command::Snapshot { group, span, at } => {
-                let at = Timestamp::from_micros(at * 1_000);
-                let what = read_set(std::slice::from_ref(&span.0));
-                let body = Body::Snapshot { at: ReadAt::Exactly(at), what };
-                let name = format!(
-                    "snapshot of {} at {}",
-                    notation::spans([&span.0]),
-                    at.micros() / 1_000
-                );
-                self.ask(group.0, name, None, body)?;
+            Command::Snapshot { group, spans, at, by } => {
+                self.snapshot(*group, spans, at.map(|ms| ms * 1_000), *by)?;
             }
-            Command::Prepare { txn, group, writes, coordinator } => {
-                let (age, coordinator, writes) = (txn.age(), coordinator.0, write(writes));
+            Command::Prepare { txn, group, writes, coordinator, values } => {
+                let writes = write(*txn, writes, values);
+                let (age, coordinator) = (txn.age(), coordinator.0);
                 let (ballot, holds_locks) = self.ballot(txn.0, group.0)?;
                 let body = Body::Prepare { txn: txn.0, age, holds_locks, coordinator, writes };
-                self.ask(group.0, format!("prepare of {}", txn.0), Some(ballot), body)?;
+                self.ask(group.0, "prepare", Some(txn.0), Some(ballot), body)?;
             }
-            Command::Commit { txn, group, writes, with } => {
+            Command::Commit { txn, group, writes, with, values } => {
                 let with = with.iter().flat_map(|with| with.split('/')).map(str::parse::<Group>);
                 let participants = with.map(|g| Ok(g?.0)).collect::<Result<_, String>>()?;
-                let (age, writes) = (txn.age(), write(writes));
+                let (age, writes) = (txn.age(), write(*txn, writes, values));
                 let (ballot, holds_locks) = self.ballot(txn.0, group.0)?;
                 let body = Body::Commit { txn: txn.0, age, holds_locks, writes, participants };
-                self.ask(group.0, format!("commit of {}", txn.0), Some(ballot), body)?;
+                self.ask(group.0, "commit", Some(txn.0), Some(ballot), body)?;
             }
             Command::Rollback(txn, group) => {
                 let body = Body::Rollback { txn: txn.0 };
-                self.ask(group.0, format!("rollback of {}", txn.0), None, body)?;
+                self.ask(group.0, "rollback", Some(txn.0), None, body)?;
             }
             Command::KeepAlive(txn, group) => {
                 let (ballot, _) = self.ballot(txn.0, group.0)?;
                 let body = Body::KeepAlive { txn: txn.0 };
-                self.ask(group.0, format!("keep-alive of {}", txn.0), Some(ballot), body)?;
+                self.ask(group.0, "keep-alive", Some(txn.0), Some(ballot), body)?;
             }
             Command::Resolve(txn, group) => {
                 let body = Body::Resolve { txn: txn.0 };
-                self.ask(group.0, format!("resolve of {}", txn.0), None, body)?;
+                self.ask(group.0, "resolve", Some(txn.0), None, body)?;
             }
             Command::Finish => {
                 for (group, job) in std::mem::take(&mut self.reads) {
-                    let found = match &job.what {
-                        ReadSet::Keys(keys) => Found::Values(vec![None; keys.len()]),
-                        ReadSet::Range { .. } => Found::Page(Page::default()),
-                    };
+                    let found = self.led(group)?.leader.tablet.find(&job);
                     self.act(group, |manager, now, out| {
                         manager.read_done(now, job.tag, found, out);
                     })?;
@@ -196,15 +214,21 @@ impl goldenscript::Runner for Runner {
                 self.us += ms * 1_000;
                 let now = self.now();
                 for group in self.groups.keys().copied().collect::<Vec<_>>() {
-                    let lease_end = now.latest().plus_micros(1_000_000);
-                    self.led(group)?.manager.lease(lease_end);
+                    let lease_end = now.latest().plus_micros(LEASE_US);
+                    self.led(group)?.leader.manager.lease(lease_end);
                     self.act(group, |manager, now, out| manager.tick(now, out))?;
                 }
             }
             Command::Lead(group) => self.lead(group.0)?,
+            Command::Hand(group) => self.hand(group.0)?,
             Command::Locks(group) => {
-                let report = self.led(group.0)?.manager.lock_report(100);
+                let report = self.led(group.0)?.leader.manager.lock_report(100);
                 writeln!(self.output, "{report}")?;
+            }
+            Command::Verdict => {
+                let tablets = self.groups.iter().map(|(g, led)| (*g, &led.leader.tablet));
+                let told = self.story.verdict(&tablets.collect())?;
+                writeln!(self.output, "{told}")?;
             }
         }
         Ok(std::mem::take(&mut self.output))
@@ -240,22 +264,54 @@ impl Runner {
         let spans: Vec<Span> = wanted.iter().map(|(_, span)| span.0.clone()).collect();
         let what = read_set(&spans);
         let body = Body::Read { txn: txn.0, age: txn.age(), holds_locks, mode, what };
-        let name = format!("read of {} by {}", notation::spans(&spans), txn.0);
-        self.ask(group.0, name, Some(ballot), body)
+        self.held.entry((txn.0, group.0)).or_insert(ballot);
+        let name = format!("read of {} by", notation::spans(&spans));
+        self.ask(group.0, &name, Some(txn.0), Some(ballot), body)
+    }
+
+    fn snapshot(
+        &mut self,
+        group: Group,
+        wanted: &[Wanted],
+        at: Option<u64>,
+        by: Option<Txn>,
+    ) -> Result<(), Box<dyn Error>> {
+        let spans: Vec<Span> = wanted.iter().map(|span| span.0.clone()).collect();
+        let (at, now) = (at.map(Timestamp::from_micros), self.now().latest());
+        let chosen = match by {
+            Some(txn) => self.story.snapshot(txn.0, at, now),
+            None => at.ok_or("a snapshot needs a timestamp or a transaction")?,
+        };
+        let body = Body::Snapshot { at: ReadAt::Exactly(chosen), what: read_set(&spans) };
+        let (names, ms) = (notation::spans(&spans), chosen.micros() / 1_000);
+        let name = match by {
+            Some(_) => format!("snapshot of {names} at {ms} by"),
+            None => format!("snapshot of {names} at {ms}"),
+        };
+        self.ask(group.0, &name, by.map(|txn| txn.0), None, body)
     }
 
     fn ask(
         &mut self,
         group: GroupId,
-        name: String,
+        name: &str,
+        by: Option<TxnId>,
         ballot: Option<Ballot>,
         body: Body,
     ) -> Result<(), Box<dyn Error>> {
         let id = RequestId(self.asked.len() as u64);
-        self.asked.push(name);
-        if let Body::Read { txn, .. } = &body {
-            let ballot = ballot.ok_or("a read names a ballot")?;
-            self.held.entry((*txn, group)).or_insert(ballot);
+        let what = match &body {
+            Body::Read { what, .. } | Body::Snapshot { what, .. } => Some(what.clone()),
+            _ => None,
+        };
+        let name = match by {
+            Some(txn) if name.ends_with("by") => format!("{name} {txn}"),
+            Some(txn) => format!("{name} of {txn}"),
+            None => name.to_owned(),
+        };
+        self.asked.push(Asked { name, by, what });
+        if let Some(txn) = by {
+            self.story.asks(txn);
         }
         let deadline = Timestamp::from_micros(self.us + DEADLINE_MS * 1_000);
         self.act(group, |manager, now, out| {
@@ -263,18 +319,28 @@ impl Runner {
         })
     }
 
+    /// A leader that hands over waits until what it promised about timestamps is over (L5).
+    fn hand(&mut self, group: GroupId) -> Result<(), Box<dyn Error>> {
+        let until = self.led(group)?.leader.manager.bound_until();
+        if let Some(until) = until.filter(|until| !self.now().after(*until)) {
+            writeln!(self.output, "{group} waits until {} has passed", notation::time(until))?;
+            return Ok(());
+        }
+        self.lead(group)
+    }
+
     fn lead(&mut self, group: GroupId) -> Result<(), Box<dyn Error>> {
-        let s_max = self.led(group)?.manager.s_max();
+        let bound = self.led(group)?.leader.manager.bound_until();
         self.act(group, |manager, _, out| manager.follow(out))?;
         let now = self.now();
         let led = self.led(group)?;
         led.proposed.clear();
-        std::mem::swap(&mut led.manager, &mut led.replica);
+        std::mem::swap(&mut led.leader, &mut led.follower);
         led.ballot.round += 1;
-        let lease_end = now.latest().plus_micros(1_000_000);
-        // Leases are disjoint (L4): this one begins above all that was handed out in the last one.
-        let lease_start = now.latest().max(s_max.unwrap_or_default());
-        led.manager.lead(led.ballot, lease_start, lease_end);
+        // Leases are disjoint (L3), and all that was promised about timestamps lies in the last.
+        let lease_start = now.latest().max(bound.unwrap_or_default());
+        let lease_end = lease_start.plus_micros(LEASE_US);
+        led.leader.manager.lead(led.ballot, lease_start, lease_end);
         let ballot = led.ballot;
         writeln!(self.output, "{group} is led under {ballot}")?;
         Ok(())
@@ -289,14 +355,82 @@ impl Runner {
                 writeln!(self.output, "{group} waits until {until} has passed")?;
                 break;
             }
-            self.led(group)?.proposed.pop_front();
+            let follower = {
+                let led = self.led(group)?;
+                led.proposed.pop_front();
+                led.follower.manager.apply(now, command.clone(), &mut Effects::default())
+            };
             writeln!(self.output, "{group} applies {}", notation::command(&command))?;
-            self.led(group)?.replica.apply(now, command.clone(), &mut Effects::default());
-            self.act(group, |manager, now, out| {
-                manager.apply(now, command, out);
-            })?;
+            let mut changes = Vec::new();
+            let logged = command.clone();
+            self.act(group, |manager, now, out| changes = manager.apply(now, command, out))?;
+            assert_eq!(changes, follower, "replicas agree");
+            self.write(group, &logged, &changes)?;
         }
         Ok(())
+    }
+
+    /// Both replicas write the versions of a command, and the story goes on.
+    fn write(
+        &mut self,
+        group: GroupId,
+        command: &Logged,
+        changes: &[StateChange],
+    ) -> Result<(), String> {
+        let mut writes = Vec::new();
+        let led = self.led(group)?;
+        for change in changes {
+            if let StateChange::Version { write, at } = change {
+                led.leader.tablet.write(write.clone(), *at);
+                led.follower.tablet.write(write.clone(), *at);
+                writes.push(write.clone());
+            }
+        }
+        match command {
+            Logged::Commit(record) => {
+                let outcome = Outcome::Committed(record.timestamp);
+                self.story.ends(record.txn, group, outcome, writes);
+            }
+            Logged::Decide { txn, outcome } => self.story.ends(*txn, group, *outcome, writes),
+            Logged::Abort { txn, .. } => self.story.ends(*txn, group, Outcome::Aborted, writes),
+            Logged::Noop | Logged::Prepare(_) | Logged::Forget { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What a client is told, for people and for the story.
+    fn answer(
+        &mut self,
+        group: GroupId,
+        id: RequestId,
+        answer: &Result<ReplyBody, Refusal>,
+    ) -> Result<String, Box<dyn Error>> {
+        let asked = self.asked.get(id.0 as usize).ok_or("an answer to nobody")?;
+        let told = match (answer, &asked.what) {
+            (Ok(ReplyBody::Read(found) | ReplyBody::Snapshot { found, .. }), Some(what)) => {
+                let (spans, rows) = (spans_of(what), story::rows(what, found));
+                let told = story::tell(&spans, &rows);
+                if let Some(txn) = asked.by {
+                    self.story.sees(txn, group, spans, rows);
+                }
+                told
+            }
+            (Err(error), _) => {
+                if let (Refusal::Aborted { reason }, Some(txn)) = (error, asked.by) {
+                    self.story.loses(txn, reason);
+                }
+                notation::answer(answer)
+            }
+            (Ok(ReplyBody::Committed(_)), _) => {
+                if let Some(txn) = asked.by {
+                    self.story.hears(txn);
+                }
+                notation::answer(answer)
+            }
+            _ => notation::answer(answer),
+        };
+        let asked = &self.asked[id.0 as usize];
+        Ok(format!("{group} answers {}: {told}", asked.name))
     }
 
     /// A step of a group's leader, and what it brings about.
@@ -308,20 +442,17 @@ impl Runner {
         let now = self.now();
         let mut out = Effects::default();
         let led = self.led(group)?;
-        step(&mut led.manager, now, &mut out);
+        step(&mut led.leader.manager, now, &mut out);
         led.proposed.extend(out.propose.iter().cloned());
         for command in &out.propose {
             writeln!(self.output, "{group} proposes {}", notation::command(command))?;
         }
         for (id, answer) in out.reply {
-            let asked = self.asked.get(id.0 as usize).ok_or("an answer to nobody")?;
-            writeln!(self.output, "{group} answers {asked}: {}", notation::answer(&answer))?;
+            let told = self.answer(group, id, &answer)?;
+            writeln!(self.output, "{told}")?;
         }
         for job in out.read {
-            let what = match &job.what {
-                ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
-                ReadSet::Range { range, .. } => vec![Span::Range(range.clone())],
-            };
+            let what = spans_of(&job.what);
             let whose = match job.tag.txn {
                 Some(txn) => format!("for {txn}"),
                 None => format!("at {}", notation::time(job.tag.at)),
@@ -337,12 +468,20 @@ impl Runner {
     }
 }
 
-fn write(keys: &[String]) -> Vec<Write> {
-    let write = |key: &String| Write {
-        key: Key::copy_from_slice(key.as_bytes()),
-        value: Some(Key::from_static(b"v")),
-    };
-    keys.iter().map(write).collect()
+fn write(txn: Txn, keys: &[String], values: &[(String, String)]) -> Vec<Write> {
+    let bytes = |text: &str| Key::copy_from_slice(text.as_bytes());
+    let named = txn.0.to_string();
+    let unnamed = keys.iter().map(|key| (key, &named));
+    let pairs = unnamed.chain(values.iter().map(|(key, value)| (key, value)));
+    let value = |value: &str| (value != "none").then(|| bytes(value));
+    pairs.map(|(key, v)| Write { key: bytes(key), value: value(v) }).collect()
+}
+
+fn spans_of(what: &ReadSet) -> Vec<Span> {
+    match what {
+        ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
+        ReadSet::Range { range, .. } => vec![Span::Range(range.clone())],
+    }
 }
 
 fn read_set(spans: &[Span]) -> ReadSet {

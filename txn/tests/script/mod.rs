@@ -2,6 +2,7 @@
 
 mod groups;
 mod notation;
+mod story;
 mod table;
 
 use std::path::{Path, PathBuf};
