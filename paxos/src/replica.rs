@@ -265,11 +265,16 @@ impl Replica {
     /// what is applied never runs ahead of the log after a crash.
     pub fn next_to_apply(&self) -> Option<(Slot, &Payload)> {
         let slot = self.applied.next();
-        if slot > self.chosen || slot > self.acceptor.durable {
+        Some((slot, self.chosen_at(slot)?))
+    }
+
+    /// What is chosen in a slot that is not applied yet, and on this replica's own disk.
+    pub fn chosen_at(&self, slot: Slot) -> Option<&Payload> {
+        if slot <= self.applied || slot > self.chosen || slot > self.acceptor.durable {
             return None;
         }
         let entry = self.entry(slot).expect("chosen entries are in the log until applied");
-        Some((slot, &entry.payload))
+        Some(&entry.payload)
     }
 
     /// The ballot this replica leads under, lease or not.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use truetime::Timestamp;
 
 /// An encoded key: byte order is the order of the typed keys.
@@ -117,6 +118,29 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// Where to go on; `None`: the range is exhausted.
     pub resume: Option<Key>,
+}
+
+impl Page {
+    /// The page with these writes in the place of what it has of their keys. They must lie in what
+    /// the page covers, up to `resume`, and it may get longer by them.
+    pub fn overlaid<'a>(
+        self,
+        writes: impl Iterator<Item = (&'a Key, &'a Option<Value>, Timestamp)>,
+    ) -> Page {
+        let mut writes = writes.peekable();
+        if writes.peek().is_none() {
+            return self;
+        }
+        let rows = self.rows.into_iter().map(|row| (row.key.clone(), row));
+        let mut rows: BTreeMap<Key, Row> = rows.collect();
+        for (key, value, written) in writes {
+            match value.clone() {
+                Some(value) => rows.insert(key.clone(), Row { key: key.clone(), value, written }),
+                None => rows.remove(key),
+            };
+        }
+        Page { rows: rows.into_values().collect(), resume: self.resume }
+    }
 }
 
 /// A buffered write: `None` deletes.

@@ -12,7 +12,7 @@ use proto::request::{Body, Found, GroupStatus, Members, Reply, ReplyBody, Reques
 use proto::{Command, Error, GroupId, NodeId, Seat, Slot, codec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
 use txn::server::{Effects, Manager, ReadTag, Replicated, RequestId};
 
@@ -22,6 +22,9 @@ const DEADLINE_US_MAX: u64 = 20_000_000;
 
 /// How often a leader looks after silent clients, unanswered messages and its log's length.
 const TICK_US: u64 = 100_000;
+
+/// Chosen entries that are decoded ahead of their turn.
+const HEADS_MAX: usize = 256;
 
 /// What one step of a group puts out, before the server sorts it by what waits for the disk.
 #[derive(Debug, Default)]
@@ -60,8 +63,9 @@ pub struct Group {
     txn: txn::server::Config,
     replica: Replica,
     manager: Manager,
-    /// The next command to apply, decoded, while it waits for its timestamp to pass.
-    head: Option<(Slot, Head)>,
+    /// What is chosen and not applied yet, decoded, in slot order: it waits for its timestamp to
+    /// pass, or for what is ahead of it.
+    heads: VecDeque<(Slot, Head)>,
     /// A snapshot on its way here.
     arriving: Arriving,
     /// While leading: when the manager is ticked next.
@@ -110,7 +114,7 @@ impl Group {
             txn: settings.txn,
             replica,
             manager,
-            head: None,
+            heads: VecDeque::new(),
             arriving: Arriving::default(),
             tick_at: Timestamp::MIN,
         })
@@ -322,7 +326,7 @@ impl Group {
         self.replica.flush(now, &mut px);
         self.take(px, mine);
         self.settle(now, out, mine);
-        let head = self.head.as_ref().and_then(|(_, head)| head.wait_for());
+        let head = self.heads.front().and_then(|(_, head)| head.wait_for());
         let quiet = self.manager.quiet_until().filter(|_| self.replica.asleep().is_some());
         let tick = self.manager.serving().map(|_| quiet.unwrap_or(self.tick_at).max(self.tick_at));
         let hand_over = self.manager.bound_until().filter(|_| self.replica.may_hand_over());
@@ -343,10 +347,14 @@ impl Group {
     /// leadership.
     fn settle(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
         self.follow_role(now, out, mine);
-        while let Some((slot, head)) = self.next_head() {
+        loop {
+            self.take_chosen(now, out, mine);
+            let Some((slot, head)) = self.heads.pop_front() else { break };
             let early = head.wait_for().is_some_and(|at| !now.after(at));
-            if early && !self.replica.is_witness() && !planted(Plant::CommitWaitOff) {
-                self.head = Some((slot, head)); // X8, at leaders and followers alike
+            let waits = !planted(Plant::CommitWaitOff)
+                && !(planted(Plant::FollowerAppliesEarly) && self.manager.serving().is_none());
+            if early && waits && !self.replica.is_witness() {
+                self.heads.push_front((slot, head)); // X8, at leaders and followers alike
                 break;
             }
             self.apply(now, slot, head, out, mine);
@@ -398,23 +406,35 @@ impl Group {
         self.follow_role(now, out, mine);
     }
 
-    fn next_head(&mut self) -> Option<(Slot, Head)> {
-        if let Some(head) = self.head.take() {
-            return Some(head);
-        }
-        let (slot, payload) = self.replica.next_to_apply()?;
-        let head = match payload {
-            Payload::Noop => Head::Noop,
-            Payload::Configuration(configuration) => {
-                Head::Configuration(Box::new(configuration.clone()))
+    /// Decodes what is chosen, and tells the manager of it, in slot order.
+    fn take_chosen(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
+        let (_, _, _, applied) = self.replica.positions();
+        let mut slot = self.heads.back().map_or(applied, |(slot, _)| *slot).next();
+        while self.heads.len() < HEADS_MAX
+            && let Some(payload) = self.replica.chosen_at(slot)
+        {
+            let head = match payload {
+                Payload::Noop => Head::Noop,
+                Payload::Configuration(configuration) => {
+                    Head::Configuration(Box::new(configuration.clone()))
+                }
+                // Every replica holds these bytes; they were encoded by a leader and checked on
+                // the way.
+                Payload::Command(bytes) => Head::Command(
+                    codec::decode(bytes)
+                        .unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id)),
+                ),
+            };
+            if let Head::Command(command) = &head
+                && self.manager.serving().is_some()
+            {
+                let mut fx = Effects::default();
+                self.manager.chosen(now, command, &mut fx);
+                self.carry_out(fx, out, mine);
             }
-            // Every replica holds these bytes; they were encoded by a leader and checked on the way.
-            Payload::Command(bytes) => Head::Command(
-                codec::decode(bytes)
-                    .unwrap_or_else(|e| panic!("P2: {} {slot} is not a command: {e}", self.id)),
-            ),
-        };
-        Some((slot, head))
+            self.heads.push_back((slot, head));
+            slot = slot.next();
+        }
     }
 
     fn follow_role(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
@@ -472,7 +492,7 @@ impl Group {
     fn write(&mut self, write: paxos::Write, mine: &mut GroupOutput) {
         match &write {
             paxos::Write::StageFirst(_) => self.arriving = Arriving::default(),
-            paxos::Write::Install { .. } | paxos::Write::Rebirth(..) => self.head = None,
+            paxos::Write::Install { .. } | paxos::Write::Rebirth(..) => self.heads.clear(),
             _ => {}
         }
         match write {

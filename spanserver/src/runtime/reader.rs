@@ -6,8 +6,8 @@ use super::{fatal, spawn};
 use crate::Event;
 use crate::storage::{Engine, StorageError};
 use crossbeam::channel::Receiver;
-use proto::GroupId;
 use proto::request::{Found, ReadSet};
+use proto::{GroupId, Key, KeyRange};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use txn::server::ReadJob;
@@ -51,13 +51,21 @@ pub(super) fn run(engine: &dyn Engine, group: GroupId, job: ReadJob) -> Event {
 pub fn execute(engine: &dyn Engine, group: GroupId, job: &ReadJob) -> Result<Found, StorageError> {
     match &job.what {
         ReadSet::Keys(keys) => {
-            let values = keys.iter().map(|key| engine.get(group, key, job.tag.at)).collect();
-            let values: Result<Vec<_>, _> = values;
-            Ok(Found::Values(values?))
+            let value = |key: &Key| match job.unapplied.iter().find(|newer| newer.write.key == *key)
+            {
+                Some(newer) => Ok(newer.write.value.clone().map(|value| (newer.at, value))),
+                None => engine.get(group, key, job.tag.at),
+            };
+            Ok(Found::Values(keys.iter().map(value).collect::<Result<_, _>>()?))
         }
         ReadSet::Range { range, max_rows } => {
             let rows = *max_rows as usize;
-            engine.scan(group, range, job.tag.at, rows, PAGE_BYTES_MAX).map(Found::Page)
+            let page = engine.scan(group, range, job.tag.at, rows, PAGE_BYTES_MAX)?;
+            let end = page.resume.clone().unwrap_or_else(|| range.end.clone());
+            let covered = KeyRange { start: range.start.clone(), end };
+            let newer = job.unapplied.iter().filter(|newer| covered.contains(&newer.write.key));
+            let writes = newer.map(|newer| (&newer.write.key, &newer.write.value, newer.at));
+            Ok(Found::Page(page.overlaid(writes)))
         }
     }
 }

@@ -94,6 +94,7 @@ impl Manager {
             }
         };
         self.serve_reads(now, out);
+        self.answer_reading(now, out);
         changes
     }
 
@@ -121,6 +122,7 @@ impl Manager {
         if !planted(Plant::OutcomeForgotten) {
             changes.push(self.record(record.txn, outcome));
         }
+        self.drop_unapplied(&record.writes, record.timestamp);
         self.committed(now, &record, out);
         self.unlock(now, record.txn, out);
         let at = record.timestamp;
@@ -171,6 +173,7 @@ impl Manager {
                 "X7: {txn} committed at {at}, prepared at {}",
                 prepared.timestamp
             );
+            self.drop_unapplied(&prepared.writes, at);
             let writes = prepared.writes.into_iter();
             changes.extend(writes.map(|write| StateChange::Version { write, at }));
         }

@@ -5,7 +5,7 @@ use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
 use bytes::Bytes;
 use proto::command::CommitRecord;
 use proto::keys::Write;
-use proto::peer::{PeerBody, PeerMessage};
+use proto::peer::PeerBody;
 use proto::plant::{Plant, planted};
 use proto::request::{Age, Certificate, Outcome, Provenance, Receipt, ReplyBody, Timing};
 use proto::{Command, Error, GroupId, TxnId};
@@ -36,6 +36,8 @@ pub(super) struct Deciding {
     doomed: bool,
     /// The decision is in the log, on its way.
     proposed: bool,
+    /// The participants have been told.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -92,12 +94,31 @@ impl Deciding {
             commit: None,
             doomed: false,
             proposed: false,
+            told: false,
         }
     }
 
     /// Whether the decision is made, be it on its way or still to come.
     pub fn is_closed(&self) -> bool {
         self.proposed || self.doomed
+    }
+
+    /// The commit record is chosen.
+    pub fn chosen(&mut self, now: Interval) {
+        if let Some(commit) = &mut self.commit {
+            commit.course.chosen = now.latest();
+        }
+    }
+
+    /// Whether it is time to tell the participants: the first time it is asked.
+    pub fn tell(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
+    }
+
+    /// The participants that have logged nothing.
+    pub fn only_read(&self) -> impl Iterator<Item = GroupId> {
+        let groups = self.prepared.iter().filter(|(_, ready)| ready.until.is_some());
+        groups.map(|(group, _)| *group)
     }
 
     /// Everyone who waits for the outcome.
@@ -147,6 +168,12 @@ impl Manager {
             true => Err(Error::aborted("the group changed its leader; read locks are gone (X3)")),
             false => self.touch(now, txn, holds_locks),
         };
+        if alive.is_ok() && holds_locks && writes.is_empty() && participants.is_empty() {
+            if let Err(error) = self.commit_of_reads(now, id, txn, out) {
+                out.reply.push((id, Err(error)));
+            }
+            return;
+        }
         let Some(leading) = &mut self.leading else { return };
         let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
         let spans = exclusive(writes.iter().map(|write| write.key.clone()));
@@ -376,24 +403,9 @@ impl Manager {
         if self.leading.is_none() {
             return;
         }
-        let groups: BTreeSet<GroupId> = record.participants.iter().map(|(g, _)| *g).collect();
-        for group in &groups {
-            let outcome = Outcome::Committed(record.timestamp);
-            out.send.push(self.to(*group, record.txn, PeerBody::Decided(outcome)));
-        }
+        self.tell_participants(record, out);
         let Some(leading) = &mut self.leading else { return };
-        if !groups.is_empty() {
-            leading.unacknowledged.insert(record.txn, groups);
-        }
         let Some(deciding) = leading.deciding.remove(&record.txn) else { return };
-        // Who only read has logged nothing, and lets go of its locks by itself if this is lost.
-        let only_read = deciding.prepared.iter().filter(|(_, ready)| ready.until.is_some());
-        for group in only_read.map(|(group, _)| *group) {
-            let decided = PeerBody::Decided(Outcome::Committed(record.timestamp));
-            let message =
-                PeerMessage { from: self.group, to: group, txn: record.txn, body: decided };
-            out.send.push(message);
-        }
         let certificate = deciding.commit.as_ref().map(|commit| {
             Box::new(Certificate {
                 txn: record.txn,

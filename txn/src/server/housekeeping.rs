@@ -19,6 +19,7 @@ impl Manager {
         self.withdraw_late(now, out);
         self.decide_ready(now, out);
         self.serve_reads(now, out);
+        self.answer_reading(now, out);
         let Some(leading) = &mut self.leading else { return };
         if now.after(leading.resend_at) {
             leading.resend_at = now.latest().plus_micros(self.config.resend_ms * 1_000);
@@ -34,6 +35,7 @@ impl Manager {
         let quiet = leading.active.is_empty()
             && leading.waiting.is_empty()
             && leading.reads.is_empty()
+            && leading.reading.is_empty()
             && leading.in_flight.is_empty()
             && leading.preparing.is_empty()
             && leading.validated.is_empty()

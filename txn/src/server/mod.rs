@@ -18,6 +18,7 @@
 
 mod apply;
 mod coordinator;
+mod early;
 mod housekeeping;
 pub mod locks;
 mod participant;
@@ -27,6 +28,7 @@ pub use apply::{OutcomeRecord, StateChange};
 pub use reads::{ReadJob, ReadTag, Unapplied};
 
 use coordinator::{Deciding, Ready};
+use early::ReadingCommit;
 use locks::{Changes, LockReport, LockTable, Ticket};
 use participant::Validated;
 use proto::command::PrepareRecord;
@@ -57,6 +59,8 @@ pub struct Config {
     /// How long a participant that only read keeps its read locks for the decision, at most. A
     /// decision that comes later aborts.
     pub read_hold_ms: u64,
+    /// Locks end when a commit is chosen, and not when it takes effect. Off: for comparison.
+    pub early_release: bool,
     /// How often a message to another group is repeated until it is answered (X10).
     pub resend_ms: u64,
     /// How long an outcome can be asked for (X9).
@@ -76,6 +80,7 @@ impl Default for Config {
             txn_timeout_ms: 10_000,
             commit_grace_ms: 400,
             read_hold_ms: 2_000,
+            early_release: true,
             resend_ms: 500,
             outcome_keep_ms: 300_000,
             retention_ms: 3_600_000,
@@ -151,6 +156,10 @@ struct Leading {
     /// Decided here; these participants have not acknowledged yet.
     unacknowledged: BTreeMap<TxnId, BTreeSet<GroupId>>,
     reads: Vec<PendingRead>,
+    /// The newest write of each key that is chosen and not applied yet, where its locks are gone.
+    unapplied: BTreeMap<Key, Unapplied>,
+    /// Commits of transactions that only read.
+    reading: Vec<ReadingCommit>,
     resend_at: Timestamp,
     forget_at: Timestamp,
 }
@@ -236,6 +245,8 @@ impl Manager {
             deciding: BTreeMap::new(),
             unacknowledged,
             reads: Vec::new(),
+            unapplied: BTreeMap::new(),
+            reading: Vec::new(),
             resend_at: Timestamp::MIN,
             forget_at: Timestamp::MIN,
         });
@@ -262,6 +273,7 @@ impl Manager {
         requests.extend(leading.preparing.into_values().flatten());
         requests.extend(leading.deciding.into_values().flat_map(|d| d.requests()));
         requests.extend(leading.reads.into_iter().map(|read| read.id()));
+        requests.extend(leading.reading.into_iter().map(|commit| commit.id()));
         for id in requests {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
         }

@@ -225,14 +225,14 @@ impl Manager {
         }
         let Some(leading) = &mut self.leading else { return };
         if self.replicated.prepared.contains_key(&txn) {
+            if committed.is_some_and(|at| at >= leading.lease_end) {
+                return; // L4: not before the lease is longer; the decision is repeated
+            }
             if !leading.settling.insert(txn) {
                 return; // proposed already
             }
-            if let Outcome::Committed(at) = outcome {
-                // Later entries of this group must lie above, so that `t_paxos` may pass it. The
-                // commit wait is over (X8), so `at` is in the past of a valid lease (L4).
-                leading.s_max = leading.s_max.max(at);
-            }
+            // Later entries of this group must lie above, so that `t_paxos` may pass it.
+            leading.s_max = leading.s_max.max(committed.unwrap_or_default());
             out.propose.push(Command::Decide { txn, outcome });
         } else if leading.preparing.contains_key(&txn) {
             // The prepare record is still on its way into the log; the decision is repeated.

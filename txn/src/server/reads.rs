@@ -132,7 +132,8 @@ impl Manager {
         let ballot = self.serving().unwrap_or_default();
         let (id, what) = (read.id, read.what);
         let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX };
-        out.read.push(ReadJob { tag, what, unapplied: Vec::new() });
+        let unapplied = self.unapplied_in(&what);
+        out.read.push(ReadJob { tag, what, unapplied });
     }
 
     pub(super) fn on_snapshot(
