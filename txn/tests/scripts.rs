@@ -36,6 +36,7 @@ scripts! { groups:
     fence
     new_leader
     prepare_refused
+    read_only_participant
     retry_with_its_age
     safe_time
     silent_client
@@ -46,10 +47,29 @@ scripts! { groups:
     wound_waiting
 }
 
+scripts! { anomalies:
+    causal_reverse
+    g0_dirty_write
+    g1a_aborted_read
+    g1b_intermediate_read
+    g1c_circular_information_flow
+    g2_item_write_skew
+    g2_phantom_anti_dependency
+    g_single_read_skew
+    long_fork
+    non_repeatable_snapshot
+    otv_observed_transaction_vanishes
+    p4_lost_update
+    pmp_predicate_many_preceders
+    stale_read
+}
+
 /// Every script in the folders is run.
 #[test]
 fn no_script_is_forgotten() {
-    for (kind, names) in [("locks", locks::NAMES), ("groups", groups::NAMES)] {
+    let kinds =
+        [("locks", locks::NAMES), ("groups", groups::NAMES), ("anomalies", anomalies::NAMES)];
+    for (kind, names) in kinds {
         let entries = std::fs::read_dir(script::folder(kind)).expect("the folder of scripts");
         let name =
             |path: std::path::PathBuf| path.file_stem().map(|n| n.to_string_lossy().into_owned());

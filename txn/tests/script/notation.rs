@@ -92,7 +92,7 @@ pub fn spans<'a>(spans: impl IntoIterator<Item = &'a Span>) -> String {
 
 fn keys<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
     let keys: Vec<Span> = keys.into_iter().cloned().map(Span::Key).collect();
-    spans(&keys)
+    if keys.is_empty() { "nothing".into() } else { spans(&keys) }
 }
 
 fn groups<'a>(groups: impl IntoIterator<Item = &'a GroupId>) -> String {

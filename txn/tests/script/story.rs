@@ -170,7 +170,7 @@ impl Story {
         deeds.wrote.extend(writes.into_iter().map(|write| (group, write)));
         match outcome {
             Outcome::Committed(at) => deeds.fate = Fate::Committed(at),
-            Outcome::Aborted => self.loses(txn, "its coordinator"),
+            Outcome::Aborted => self.loses(txn, "its coordinator said so"),
         }
     }
 
@@ -263,7 +263,7 @@ fn tell_deeds(deeds: &Deeds) -> String {
         Fate::Open => "has not ended".into(),
         Fate::Committed(at) => format!("committed at {}", notation::time(*at)),
         Fate::Snapshot { at, .. } => format!("read as of {}", notation::time(*at)),
-        Fate::Aborted(why) => format!("aborted by {why}"),
+        Fate::Aborted(why) => format!("aborted: {why}"),
     });
     told.join(", ")
 }
