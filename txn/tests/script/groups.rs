@@ -421,9 +421,9 @@ impl Runner {
                 }
                 notation::answer(answer)
             }
-            (Ok(ReplyBody::Committed(_)), _) => {
+            (Ok(ReplyBody::Committed(receipt)), _) => {
                 if let Some(txn) = asked.by {
-                    self.story.hears(txn);
+                    self.story.hears(txn, receipt.timestamp);
                 }
                 notation::answer(answer)
             }

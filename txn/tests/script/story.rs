@@ -174,12 +174,15 @@ impl Story {
         }
     }
 
-    /// The client hears that it has committed.
-    pub fn hears(&mut self, txn: TxnId) {
+    /// The client hears that it has committed. One that only read may be answered without an entry
+    /// in any log: it is a snapshot that took locks.
+    pub fn hears(&mut self, txn: TxnId, at: Timestamp) {
         self.moment += 1;
         let moment = self.moment;
-        if let Some(deeds) = self.deeds.get_mut(&txn) {
-            deeds.answered.get_or_insert(moment);
+        let Some(deeds) = self.deeds.get_mut(&txn) else { return };
+        deeds.answered.get_or_insert(moment);
+        if matches!(deeds.fate, Fate::Open) {
+            deeds.fate = Fate::Snapshot { at, chosen: false };
         }
     }
 
@@ -358,7 +361,7 @@ mod tests {
     fn an_order_against_the_clients_is_told() {
         let mut world = World::default();
         world.commits(1, G1, 30, "a", "1");
-        world.story.hears(id(1));
+        world.story.hears(id(1), at(30));
         world.commits(2, G2, 20, "b", "2");
         let told = world.verdict().expect_err("t2 began later and is earlier");
         assert!(
