@@ -17,6 +17,11 @@ impl World {
         self.allow_events(u64::MAX);
     }
 
+    /// Changes what servers are told when they start: those that have started stay as they are.
+    pub fn change_settings(&mut self, change: impl FnOnce(&mut spanserver::Settings)) {
+        change(&mut self.settings);
+    }
+
     /// How many events may happen before the run is taken for one that goes round in circles.
     pub fn allow_events(&mut self, events_max: u64) {
         self.events_max = events_max;

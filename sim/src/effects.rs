@@ -94,8 +94,7 @@ impl World {
                 let installs = ops.iter().filter(|op| matches!(op, WriteOp::InstallStage { .. }));
                 self.tally.snapshots_installed += installs.count() as u64;
                 let this = self.node(node);
-                let done = this.disk_free_ns.max(now_ns) + sync_ns;
-                this.disk_free_ns = done;
+                let done = this.syncs.take(now_ns, sync_ns);
                 this.writing.push_back((batch, ops));
                 self.schedule(done - now_ns, Action::DiskDone { node, life, batch });
                 Ok(())

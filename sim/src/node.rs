@@ -129,9 +129,10 @@ pub(crate) struct SimNode {
     pub pins: Pins,
     /// Counts restarts, so that what belonged to an earlier life comes to nothing.
     pub life: u32,
-    /// Batches on their way to the disk, oldest first, and when the disk is free again.
+    /// Batches on their way to the disk, oldest first.
     pub writing: VecDeque<(u64, Vec<WriteOp>)>,
-    pub disk_free_ns: u64,
+    /// When they are there.
+    pub syncs: Syncs,
     /// Until then syncs are slow.
     pub slow_until_ns: u64,
     pub wake_ns: u64,
@@ -155,7 +156,7 @@ impl SimNode {
             pins: Pins::default(),
             life: 0,
             writing: VecDeque::new(),
-            disk_free_ns: 0,
+            syncs: Syncs::default(),
             slow_until_ns: 0,
             wake_ns: u64::MAX,
             deferred: Vec::new(),
@@ -186,7 +187,7 @@ impl SimNode {
         self.pins = Pins::default();
         self.life += 1;
         self.writing.clear();
-        self.disk_free_ns = 0;
+        self.syncs = Syncs::default();
         self.wake_ns = u64::MAX;
         self.deferred.clear();
         self.clock_was_wrong = false;
@@ -203,5 +204,33 @@ impl SimNode {
             }
             _ => self.trap.take(),
         }
+    }
+}
+
+/// One sync at a time, and the next one takes whatever has come meanwhile, as the log writer does
+/// (P5).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Syncs {
+    /// When the one under way ends, or the last one did.
+    ends_ns: u64,
+    /// When the next one ends, for which batches wait already.
+    next_ns: Option<u64>,
+}
+
+impl Syncs {
+    /// When a batch that comes now is on disk; `sync_ns` is how long a sync takes that begins with
+    /// it.
+    pub fn take(&mut self, now_ns: u64, sync_ns: u64) -> u64 {
+        if now_ns >= self.ends_ns
+            && let Some(next_ns) = self.next_ns.take()
+        {
+            self.ends_ns = next_ns;
+        }
+        if now_ns >= self.ends_ns {
+            self.ends_ns = now_ns + sync_ns;
+            return self.ends_ns;
+        }
+        let ends_ns = self.ends_ns;
+        *self.next_ns.get_or_insert(ends_ns + sync_ns)
     }
 }

@@ -44,7 +44,7 @@ pub struct World {
     sequence: u64,
     seed: u64,
     pub(crate) options: Options,
-    settings: Settings,
+    pub(crate) settings: Settings,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) nodes: BTreeMap<NodeId, SimNode>,
     pub(crate) masters: Vec<Master>,
