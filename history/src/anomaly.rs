@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What a history shows that no serial order in real time could show. Each is what a person calls
-/// it; which transactions show it is in the [`Finding`](crate::Finding).
+/// it; which transactions show it is in the [`Story`](crate::Story).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Anomaly {
     /// A read of what was rolled back, of what its writer overwrote before it committed, or of what

@@ -203,8 +203,8 @@ impl Examiner<'_> {
             let three = || {
                 back(next.row).find_map(|(between_key, seen)| {
                     let between = self.versions.after(between_key, seen, next.row)?;
-                    let fits = between.row != row && between.time < self.time(row);
-                    let other_key = fits.then(|| back(between.row).find_map(of_row))??;
+                    let other_key =
+                        (between.row != row).then(|| back(between.row).find_map(of_row))??;
                     Some((Some(between.row), other_key))
                 })
             };
