@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use support::{good, large};
 use truetime::Timestamp;
 
+type Expected = (&'static str, Anomaly, &'static [&'static str], &'static [&'static str]);
+
 /// The file, its anomaly, who is at fault, and the actors of the first story.
-const EXPECTED: &[(&str, Anomaly, &[&str], &[&str])] = &[
+const EXPECTED: &[Expected] = &[
     ("lost-update", Anomaly::LostUpdate, &["t2.1"], &["t1.1", "t2.1"]),
     ("lost-update-append", Anomaly::LostUpdate, &["t3.1"], &["t2.1", "t3.1"]),
     ("write-skew", Anomaly::WriteSkew, &["t2.1"], &["t1.1", "t2.1"]),
@@ -58,8 +60,8 @@ fn judge(ops: &[Operation]) -> Judgement {
 }
 
 /// Judges, and compares with what is expected; `name` makes the ids of the file those in `ops`.
-fn assert_found(ops: &[Operation], place: usize, name: impl Fn(&str) -> TxnId) {
-    let (file, anomaly, culprits, actors) = EXPECTED[place];
+fn assert_found(ops: &[Operation], expected: &Expected, name: impl Fn(&str) -> TxnId) {
+    let (file, anomaly, culprits, actors) = *expected;
     let judgement = judge(ops);
     let stories: Vec<String> = judgement.stories().map(|story| story.to_string()).collect();
     let found: Vec<(TxnId, Anomaly)> =
@@ -80,9 +82,9 @@ fn assert_found(ops: &[Operation], place: usize, name: impl Fn(&str) -> TxnId) {
 
 #[test]
 fn every_history_has_its_anomaly() {
-    for place in 0..EXPECTED.len() {
+    for expected in EXPECTED {
         let name = |text: &str| history::file::transaction(text).unwrap();
-        assert_found(&read(EXPECTED[place].0), place, name);
+        assert_found(&read(expected.0), expected, name);
     }
 }
 
@@ -129,14 +131,14 @@ fn hidden_among_hundred_thousand() {
     }
     assert_eq!(judge(&haystack).culprits().count(), 0, "it was good before");
     let renamed = |txn: TxnId| TxnId { client: txn.client + 0x1000, ..txn };
-    for place in 0..EXPECTED.len() {
+    for expected in EXPECTED {
         let mut ops = haystack.clone();
-        for needle in read(EXPECTED[place].0) {
+        for needle in read(expected.0) {
             ops.push(hide(needle, from_ns, renamed));
         }
         ops.sort_by_key(|op| op.began_ns);
         let name = |text: &str| renamed(history::file::transaction(text).unwrap());
-        assert_found(&ops, place, name);
+        assert_found(&ops, expected, name);
     }
 }
 

@@ -117,7 +117,7 @@ fn judged(ops: &[Operation]) -> BTreeMap<usize, history::Anomaly> {
 }
 
 /// Puts one fault into a history; what was done.
-fn spoil(rng: &mut SmallRng, ops: &mut Vec<Operation>) -> String {
+fn spoil(rng: &mut SmallRng, ops: &mut [Operation]) -> String {
     let place = rng.random_range(0..ops.len());
     let micros = |rng: &mut SmallRng| rng.random_range(0..120_000_u64);
     let other = ops[rng.random_range(0..ops.len())].clone();

@@ -22,7 +22,7 @@ pub enum Command {
     /// The replicas of every group, in the folder of a universe that nobody has open.
     #[command(after_help = AFTER_HELP)]
     Replicas(Arguments),
-    /// What clients of a running universe did and saw, recorded by `bench transfer --history`.
+    /// What clients did and saw, recorded by `bench transfer --history` or by anybody.
     #[command(after_help = history::AFTER_HELP)]
     History(history::Arguments),
 }

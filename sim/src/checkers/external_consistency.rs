@@ -1,23 +1,7 @@
 //! Acknowledged before started ⇒ s1 < s2 (paper §4.1.2; X13).
 
-use crate::history::{Kind, Operation, Violation};
-use proto::TxnId;
-use std::collections::BTreeMap;
-use truetime::Timestamp;
-
-/// Two transactions of which one was acknowledged before the other began, and whose timestamps say
-/// otherwise.
-#[derive(Clone, Copy, Debug)]
-pub struct Disorder<'h> {
-    /// Of those that had ended, the one with the highest timestamp.
-    pub earlier: &'h Operation,
-    /// That timestamp; for a read-only transaction, of the newest write that it saw.
-    pub earlier_at: Timestamp,
-    /// The one that began after it.
-    pub later: &'h Operation,
-    /// What it got: too little.
-    pub later_at: Timestamp,
-}
+pub use crate::history::{Disorder, disorders};
+use crate::history::{Operation, Violation};
 
 /// Judges a history. A strong read-only transaction that starts after an acknowledgement must read
 /// at or above its timestamp. Of a read-only transaction that ended, later ones must lie at or
@@ -37,54 +21,13 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
     Err(Violation::new("external_consistency", "X7/X8", what))
 }
 
-/// All that [`check`] would object to, each transaction at most once as the later one, in the order
-/// in which those began.
-pub fn disorders(history: &[Operation]) -> Vec<Disorder<'_>> {
-    let mut by_start: Vec<(&Operation, Timestamp)> = history
-        .iter()
-        .filter(|op| matches!(op.kind, Kind::ReadWrite | Kind::Strong))
-        .filter_map(|op| Some((op, op.at()?)))
-        .collect();
-    by_start.sort_by_key(|(op, _)| op.began_ns);
-    let committed: BTreeMap<TxnId, Timestamp> =
-        by_start.iter().filter(|(op, _)| !op.read_only()).map(|(op, s)| (op.txn, *s)).collect();
-    let witnessed = |op: &Operation, s: Timestamp| match op.read_only() {
-        true => {
-            let writers = op.reads.values().flatten().map(|cell| cell.writer);
-            writers.filter_map(|writer| committed.get(&writer)).max().copied().unwrap_or_default()
-        }
-        false => s,
-    };
-    let mut by_end: Vec<(&Operation, Timestamp)> =
-        by_start.iter().map(|(op, s)| (*op, witnessed(op, *s))).collect();
-    by_end.sort_by_key(|(op, _)| op.ended_ns);
-    let mut ended = by_end.into_iter().peekable();
-    let mut highest: Option<(&Operation, Timestamp)> = None;
-    let mut found = Vec::new();
-    for (later, later_at) in by_start {
-        while let Some((earlier, t)) =
-            ended.next_if(|(earlier, _)| earlier.ended_ns < later.began_ns)
-        {
-            if highest.is_none_or(|(_, h)| t > h) {
-                highest = Some((earlier, t));
-            }
-        }
-        let Some((earlier, earlier_at)) = highest else { continue };
-        let ordered =
-            if later.read_only() { earlier_at <= later_at } else { earlier_at < later_at };
-        if !ordered {
-            found.push(Disorder { earlier, earlier_at, later, later_at });
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::history::{Cell, Ending};
+    use crate::history::{Cell, Ending, Kind};
     use bytes::Bytes;
     use proto::TxnId;
+    use truetime::Timestamp;
 
     /// A made-up transaction.
     pub(crate) fn op(seq: u64, began: u64, ended: u64, s: u64, write: Option<i64>) -> Operation {

@@ -3,7 +3,8 @@
 
 use super::failed;
 use crate::exit::Exit;
-use crate::history::{Header, Recorder, transaction};
+use crate::history::Recorder;
+use ::history::file::{Header, transaction};
 use ::history::{Cell, Ending, Kind, Operation};
 use client::{Database, SqlError, TimestampBound, Transaction, Universe, params};
 use proto::request::{Body, LockMode, Outcome, ReplyBody};
