@@ -163,7 +163,7 @@ impl Manager {
         }
         leading.s_max = leading.s_max.max(timestamp);
         leading.reading.push(ReadingCommit { id, timestamp, seen });
-        self.unlock(now, txn, out);
+        self.end_without_record(now, txn, out);
         self.answer_reading(now, out);
         Ok(())
     }

@@ -118,7 +118,8 @@ pub struct Replicated {
 #[derive(Debug)]
 struct Active {
     last_seen: Timestamp,
-    /// Lost its locks; remembered so that later requests of it are refused (X3).
+    /// Lost its locks, or has ended without a record; remembered so that later requests of it are
+    /// refused (X3).
     wounded: bool,
 }
 
@@ -382,7 +383,7 @@ impl Manager {
         }
         match leading.active.get_mut(&txn) {
             Some(active) if active.wounded => {
-                Err(Error::aborted("wounded by an older transaction, or given up (X2)"))
+                Err(Error::aborted("wounded by an older transaction, given up, or over (X2)"))
             }
             Some(active) => {
                 active.last_seen = now.latest();
@@ -446,6 +447,15 @@ impl Manager {
         let mut changes = Changes::default();
         leading.locks.release(txn, now.latest(), &mut changes);
         self.after_locks(now, changes, out);
+    }
+
+    /// Ends the locks of a transaction that leaves no record in the log. That it has ended is
+    /// remembered for longer than any request of it can be under way, so that a late copy of one
+    /// takes no locks again (X12).
+    fn end_without_record(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+        self.unlock(now, txn, out);
+        let Some(leading) = &mut self.leading else { return };
+        leading.active.insert(txn, Active { last_seen: now.latest(), wounded: true });
     }
 
     fn after_locks(&mut self, now: Interval, changes: Changes, out: &mut Effects) {

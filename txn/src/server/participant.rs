@@ -154,7 +154,7 @@ impl Manager {
         } else if now.after(validated.until) {
             leading.s_max = leading.s_max.max(validated.until);
         }
-        self.unlock(now, txn, out);
+        self.end_without_record(now, txn, out);
         true
     }
 
