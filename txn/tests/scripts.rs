@@ -33,6 +33,7 @@ scripts! { groups:
     bounded
     commit_repeated
     deadlock_through_prepared
+    early_release
     fence
     new_leader
     prepare_refused

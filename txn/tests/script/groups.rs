@@ -103,6 +103,8 @@ struct Led {
     follower: Replica,
     ballot: Ballot,
     proposed: VecDeque<Logged>,
+    /// How many of them the leader knows to be chosen.
+    chosen: usize,
 }
 
 struct Asked {
@@ -147,7 +149,8 @@ impl goldenscript::Runner for Runner {
                     };
                     let ballot = Ballot { round: 0, node: NodeId(1) };
                     let [leader, follower] = [replica(), replica()];
-                    let led = Led { leader, follower, ballot, proposed: VecDeque::new() };
+                    let proposed = VecDeque::new();
+                    let led = Led { leader, follower, ballot, proposed, chosen: 0 };
                     self.groups.insert(group, led);
                     self.lead(group)?;
                 }
@@ -198,7 +201,10 @@ impl goldenscript::Runner for Runner {
                     self.log(group.0)?;
                 }
             }
-            Command::Unlog(group) => self.led(group.0)?.proposed.clear(),
+            Command::Unlog(group) => {
+                let led = self.led(group.0)?;
+                led.proposed.truncate(led.chosen);
+            }
             Command::Deliver => {
                 for message in std::mem::take(&mut self.sent) {
                     writeln!(self.output, "{}", notation::message(&message))?;
@@ -334,7 +340,7 @@ impl Runner {
         self.act(group, |manager, _, out| manager.follow(out))?;
         let now = self.now();
         let led = self.led(group)?;
-        led.proposed.clear();
+        led.proposed.truncate(led.chosen);
         std::mem::swap(&mut led.leader, &mut led.follower);
         led.ballot.round += 1;
         // Leases are disjoint (L3), and all that was promised about timestamps lies in the last.
@@ -349,6 +355,7 @@ impl Runner {
     /// Applies what is in the log of a group, as far as commit wait allows (X8).
     fn log(&mut self, group: GroupId) -> Result<(), Box<dyn Error>> {
         let now = self.now();
+        self.choose(group)?;
         while let Some(command) = self.led(group)?.proposed.front().cloned() {
             if let Some(at) = Manager::wait_for(&command).filter(|at| !now.after(*at)) {
                 let until = notation::time(at);
@@ -358,6 +365,7 @@ impl Runner {
             let follower = {
                 let led = self.led(group)?;
                 led.proposed.pop_front();
+                led.chosen -= 1;
                 led.follower.manager.apply(now, command.clone(), &mut Effects::default())
             };
             writeln!(self.output, "{group} applies {}", notation::command(&command))?;
@@ -366,8 +374,19 @@ impl Runner {
             self.act(group, |manager, now, out| changes = manager.apply(now, command, out))?;
             assert_eq!(changes, follower, "replicas agree");
             self.write(group, &logged, &changes)?;
+            self.choose(group)?;
         }
         Ok(())
+    }
+
+    /// What was proposed is chosen, and the leader hears of it.
+    fn choose(&mut self, group: GroupId) -> Result<(), Box<dyn Error>> {
+        loop {
+            let led = self.led(group)?;
+            let Some(command) = led.proposed.get(led.chosen).cloned() else { return Ok(()) };
+            led.chosen += 1;
+            self.act(group, |manager, now, out| manager.chosen(now, &command, out))?;
+        }
     }
 
     /// Both replicas write the versions of a command, and the story goes on.
