@@ -1,17 +1,13 @@
 //! Transactions whose end nobody told their clients: who was read from has committed, and when.
 //!
 //! One that nobody read from may have committed or not, and either way no read contradicts it; it is
-//! left out. One that was read from gets the latest timestamp at which it contradicts nobody, if
-//! there is one: below those who saw it, and not between a version and somebody who still saw that
-//! version. Guesses are never held against others where real time is judged, and of the transaction
-//! itself only that is held which holds at any guess.
+//! left out. One that was read from lies at or below all who saw it, and above what these did not
+//! see any more. It gets the latest time that this leaves it, to have a place in the order; but only
+//! what is so wherever it may lie is held against it or against anybody.
 
 use crate::table::{Known, NEVER, NONE, Table};
-use crate::versions::{Version, Versions};
+use crate::versions::Versions;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How often a guess is lowered before the history is taken to be wrong.
-const LOWERED_MAX: u32 = 64;
 
 /// What is known of one that was read from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,7 +28,6 @@ pub(crate) fn place(table: &mut Table) -> BTreeMap<u32, Bounds> {
     let mut bounds = seen.bounds(table, &versions);
     let mut order: Vec<u32> = bounds.keys().copied().collect();
     order.sort_unstable_by_key(|row| (bounds[row].upto, *row));
-    let reads = reads_of_keys(table, &order);
     for row in order {
         let mut bound = bounds[&row];
         for read in table.reads(row) {
@@ -41,8 +36,7 @@ pub(crate) fn place(table: &mut Table) -> BTreeMap<u32, Bounds> {
                 bound.above = bound.above.max(table.rows[earlier as usize].time);
             }
         }
-        let time = choose(table, &versions, &reads, row, bound);
-        table.rows[row as usize].time = time;
+        table.rows[row as usize].time = bound.upto.max(1);
         table.rows[row as usize].ending = Known::Seen;
         bounds.insert(row, bound);
     }
@@ -175,53 +169,4 @@ fn own_reads(table: &Table, versions: &Versions, row: u32, bounds: &mut BTreeMap
         }
     }
     bounds.insert(row, bound);
-}
-
-/// Of some keys, when they were read, and whose version was seen; in the order of time.
-type Reads = BTreeMap<u32, Vec<(u64, u32)>>;
-
-fn reads_of_keys(table: &Table, rows: &[u32]) -> Reads {
-    let mut reads: Reads = rows
-        .iter()
-        .flat_map(|row| table.writes(*row).iter().map(|write| (write.key, Vec::new())))
-        .collect();
-    for row in table.all().filter(|row| table.rows[*row as usize].ending == Known::Committed) {
-        let at = latest_seen(table, row, table.rows[row as usize].time);
-        for read in table.reads(row) {
-            if let Some(of_key) = reads.get_mut(&read.key) {
-                of_key.push((at, table.author(read.writer)));
-            }
-        }
-    }
-    reads.values_mut().for_each(|of_key| of_key.sort_unstable());
-    reads
-}
-
-/// The latest time within the bounds that contradicts nobody who read its keys; the latest of all
-/// when every one does.
-fn choose(table: &Table, versions: &Versions, reads: &Reads, row: u32, bound: Bounds) -> u64 {
-    let latest = bound.upto.max(1);
-    let mut time = latest;
-    for _ in 0..LOWERED_MAX {
-        let lowered = table.writes(row).iter().find_map(|write| {
-            let taken = |version: &Version| version.time == time;
-            let tied = versions.upto(write.key, time, row).filter(taken).map(|_| time - 1);
-            tied.or_else(|| {
-                let of_key = &reads[&write.key];
-                let first = of_key.partition_point(|(at, _)| *at < time);
-                let other = of_key[first..].iter().find(|(_, author)| *author != row)?;
-                let saw = match other.1 {
-                    NONE => 0,
-                    author => table.rows[author as usize].time,
-                };
-                (saw < time).then(|| saw.saturating_sub(1))
-            })
-        });
-        match lowered {
-            None => return time,
-            Some(lowered) if lowered <= bound.above => return latest,
-            Some(lowered) => time = lowered,
-        }
-    }
-    latest
 }

@@ -18,6 +18,7 @@ type Expected = (&'static str, Anomaly, &'static [&'static str], &'static [&'sta
 const EXPECTED: &[Expected] = &[
     ("lost-update", Anomaly::LostUpdate, &["t2.1"], &["t1.1", "t2.1"]),
     ("lost-update-append", Anomaly::LostUpdate, &["t3.1"], &["t2.1", "t3.1"]),
+    ("lost-update-of-an-unknown", Anomaly::LostUpdate, &["t2.1"], &["t1.1", "t2.1"]),
     ("write-skew", Anomaly::WriteSkew, &["t2.1"], &["t1.1", "t2.1"]),
     ("write-skew-of-three", Anomaly::WriteSkew, &["t2.1", "t3.1"], &["t1.1", "t2.1", "t3.1"]),
     ("stale-read", Anomaly::StaleRead, &["t3.1"], &["t1.1", "t3.1"]),
@@ -155,7 +156,7 @@ fn hide(mut op: Operation, from_ns: u64, renamed: impl Fn(TxnId) -> TxnId) -> Op
     op.txn = renamed(op.txn);
     op.client += 1_000;
     op.began_ns += from_ns;
-    op.ended_ns += from_ns;
+    op.ended_ns = op.ended_ns.saturating_add(from_ns);
     if let Ending::At(at) = &mut op.ending {
         *at = at.plus_micros(from_ns / 1_000);
     }
