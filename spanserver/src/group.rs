@@ -329,7 +329,7 @@ impl Group {
         let head = self.heads.front().and_then(|(_, head)| head.wait_for());
         let quiet = self.manager.quiet_until().filter(|_| self.replica.asleep().is_some());
         let tick = self.manager.serving().map(|_| quiet.unwrap_or(self.tick_at).max(self.tick_at));
-        let hand_over = self.manager.bound_until().filter(|_| self.replica.may_hand_over());
+        let hand_over = self.replica.may_hand_over().then(|| self.manager.bound_until()).flatten();
         let wakes = [head, tick, hand_over].into_iter().flatten();
         wakes.fold(self.replica.wake_at(), Timestamp::min)
     }
@@ -396,8 +396,11 @@ impl Group {
     /// P10: the target is level and nothing is left to do here; L5: every timestamp handed out has
     /// passed.
     fn hand_over(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
+        if !self.replica.may_hand_over() {
+            return;
+        }
         let passed = self.manager.bound_until().is_none_or(|bound| now.after(bound));
-        if !self.replica.may_hand_over() || !(passed || planted(Plant::AbdicateEarly)) {
+        if !passed && !planted(Plant::AbdicateEarly) {
             return;
         }
         let mut px = paxos::Output::default();
@@ -410,7 +413,9 @@ impl Group {
     fn take_chosen(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
         let (_, _, _, applied) = self.replica.positions();
         let mut slot = self.heads.back().map_or(applied, |(slot, _)| *slot).next();
-        while self.heads.len() < HEADS_MAX
+        // Only a leader has somebody to tell.
+        let ahead = if self.manager.serving().is_some() { HEADS_MAX } else { 1 };
+        while self.heads.len() < ahead
             && let Some(payload) = self.replica.chosen_at(slot)
         {
             let head = match payload {

@@ -8,9 +8,10 @@ use crate::storage::{Engine, StorageError};
 use crossbeam::channel::Receiver;
 use proto::request::{Found, ReadSet};
 use proto::{GroupId, Key, KeyRange};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use txn::server::ReadJob;
+use txn::server::{ReadJob, Unapplied};
 
 /// Bytes of rows in one page: bounds what a reader and a client hold at a time.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -51,8 +52,9 @@ pub(super) fn run(engine: &dyn Engine, group: GroupId, job: ReadJob) -> Event {
 pub fn execute(engine: &dyn Engine, group: GroupId, job: &ReadJob) -> Result<Found, StorageError> {
     match &job.what {
         ReadSet::Keys(keys) => {
-            let value = |key: &Key| match job.unapplied.iter().find(|newer| newer.write.key == *key)
-            {
+            let newer: BTreeMap<&Key, &Unapplied> =
+                job.unapplied.iter().map(|newer| (&newer.write.key, newer)).collect();
+            let value = |key: &Key| match newer.get(key) {
                 Some(newer) => Ok(newer.write.value.clone().map(|value| (newer.at, value))),
                 None => engine.get(group, key, job.tag.at),
             };

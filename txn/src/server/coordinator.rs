@@ -115,6 +115,12 @@ impl Deciding {
         !std::mem::replace(&mut self.told, true)
     }
 
+    /// The timestamp at or above which each participant wanted the commit.
+    fn timestamps(&self) -> Vec<(GroupId, Timestamp)> {
+        let commit = self.commit.iter().flat_map(|commit| &commit.participants);
+        commit.filter_map(|group| Some((*group, self.prepared.get(group)?.at))).collect()
+    }
+
     /// The participants that have logged nothing.
     pub fn only_read(&self) -> impl Iterator<Item = GroupId> {
         let groups = self.prepared.iter().filter(|(_, ready)| ready.until.is_some());
@@ -151,7 +157,12 @@ impl Manager {
             out.reply.push((id, self.recorded(outcome)));
             return;
         }
-        if self.refuse_as_participant(id, txn, out) {
+        if participants.contains(&self.group) {
+            let what = format!("{} cannot be coordinator and participant of {txn}", self.group);
+            out.reply.push((id, Err(Error::InvalidArgument(what))));
+            return;
+        }
+        if self.refuse_as_participant(id, txn, out) || self.repeats_commit_of_reads(id, txn, out) {
             return;
         }
         let Some(leading) = &mut self.leading else { return };
@@ -226,7 +237,8 @@ impl Manager {
         }
         let Some(leading) = &mut self.leading else { return };
         let deciding = leading.deciding.entry(txn).or_insert_with(|| Deciding::new(now));
-        deciding.prepared.insert(from, ready);
+        let known = deciding.prepared.entry(from).or_insert(ready);
+        known.until = known.until.max(ready.until); // a late message says less
         self.decide(now, txn, out);
     }
 
@@ -410,7 +422,7 @@ impl Manager {
             Box::new(Certificate {
                 txn: record.txn,
                 timestamp: record.timestamp,
-                prepared: record.participants.clone(),
+                prepared: deciding.timestamps(),
                 arrived: commit.arrived,
                 waited: now,
                 provenance: Provenance::default(),

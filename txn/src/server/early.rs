@@ -19,29 +19,47 @@
 //! Reads without locks see none of it: they read applied versions only, and wait at `in_flight`.
 //! The proof is written out in `docs/decisions/0009-locks-end-when-the-commit-is-chosen.md`.
 
-use super::reads::Unapplied;
-use super::{Effects, Manager, RequestId};
+use super::reads::{Unapplied, spans};
+use super::{Effects, Leading, Manager, RequestId};
 use proto::command::CommitRecord;
 use proto::keys::{Span, Write};
 use proto::peer::{PeerBody, PeerMessage};
 use proto::plant::{Plant, planted};
 use proto::request::{Outcome, ReadSet, Receipt, ReplyBody};
-use proto::{Command, Error, GroupId, TxnId};
+use proto::{Command, Error, GroupId, Key, TxnId};
 use std::collections::BTreeSet;
 use truetime::{Interval, Timestamp};
 
 /// The commit of a transaction that only read: its answer waits for what it saw.
 #[derive(Debug)]
 pub(super) struct ReadingCommit {
-    id: RequestId,
+    txn: TxnId,
+    /// The request and its repetitions.
+    ids: Vec<RequestId>,
     timestamp: Timestamp,
     /// The newest write it may have read: to have passed before the answer leaves.
     seen: Timestamp,
 }
 
 impl ReadingCommit {
-    pub fn id(&self) -> RequestId {
-        self.id
+    pub fn into_ids(self) -> Vec<RequestId> {
+        self.ids
+    }
+}
+
+impl Leading {
+    /// The unapplied writes in a span, in key order.
+    fn unapplied_in(&self, span: &Span) -> impl Iterator<Item = &Unapplied> {
+        let (start, key) = match span {
+            Span::Key(key) => (key, Some(key)),
+            Span::Range(range) => (&range.start, None),
+        };
+        let within = move |at: &Key| match span {
+            Span::Key(_) => Some(at) == key,
+            Span::Range(range) => range.contains(at),
+        };
+        let from = self.unapplied.range(start.clone()..);
+        from.take_while(move |(at, _)| within(at)).map(|(_, unapplied)| unapplied)
     }
 }
 
@@ -56,9 +74,8 @@ impl Manager {
                     deciding.chosen(now);
                 }
                 if self.config.early_release {
-                    self.keep_unapplied(&record.writes, record.timestamp);
                     self.tell_participants(record, out);
-                    self.unlock(now, record.txn, out);
+                    self.release_early(now, record.txn, &record.writes, record.timestamp, out);
                 }
             }
             Command::Decide { txn, outcome: Outcome::Committed(at) }
@@ -66,19 +83,31 @@ impl Manager {
             {
                 let Some(prepared) = self.replicated.prepared.get(txn) else { return };
                 let writes = prepared.writes.clone();
-                self.keep_unapplied(&writes, *at);
-                self.unlock(now, *txn, out);
+                self.release_early(now, *txn, &writes, *at, out);
             }
             _ => {}
         }
     }
 
-    fn keep_unapplied(&mut self, writes: &[Write], at: Timestamp) {
+    /// Where the timestamp has passed already the entry takes effect at once, or after what is ahead
+    /// of it in the log: then its locks may as well stay until then.
+    fn release_early(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        writes: &[Write],
+        at: Timestamp,
+        out: &mut Effects,
+    ) {
+        if now.after(at) {
+            return;
+        }
         let Some(leading) = &mut self.leading else { return };
         for write in writes {
             let unapplied = Unapplied { write: write.clone(), at };
             leading.unapplied.insert(write.key.clone(), unapplied);
         }
+        self.unlock(now, txn, out);
     }
 
     /// These writes are among the versions now.
@@ -97,17 +126,8 @@ impl Manager {
         if leading.unapplied.is_empty() {
             return Vec::new();
         }
-        match what {
-            ReadSet::Keys(keys) => {
-                let keys: BTreeSet<_> = keys.iter().collect();
-                keys.into_iter().filter_map(|key| leading.unapplied.get(key).cloned()).collect()
-            }
-            ReadSet::Range { range, .. } => {
-                let within = leading.unapplied.range(range.start.clone()..);
-                let within = within.take_while(|(key, _)| range.contains(key));
-                within.map(|(_, unapplied)| unapplied.clone()).collect()
-            }
-        }
+        let spans: BTreeSet<Span> = spans(what).into_iter().collect();
+        spans.iter().flat_map(|span| leading.unapplied_in(span)).cloned().collect()
     }
 
     /// Tells the participants of a chosen commit. They wait for its timestamp by their own clocks
@@ -151,21 +171,37 @@ impl Manager {
             return Err(Error::NotLeader { hint: None });
         };
         let read = leading.locks.spans_besides(txn, &BTreeSet::new());
-        let unapplied = leading.unapplied.values();
-        let seen = unapplied.filter(|unapplied| {
-            let key = Span::Key(unapplied.write.key.clone());
-            read.iter().any(|span| span.overlaps(&key))
-        });
+        let seen = read.iter().flat_map(|span| leading.unapplied_in(span));
         let seen = seen.map(|unapplied| unapplied.at).max().unwrap_or_default();
         let timestamp = now.latest().max(seen);
         if timestamp >= leading.lease_end {
             return Err(Error::ResourceExhausted("the lease is being renewed".into()));
         }
         leading.s_max = leading.s_max.max(timestamp);
-        leading.reading.push(ReadingCommit { id, timestamp, seen });
-        self.end_without_record(now, txn, out);
+        leading.reading.push(ReadingCommit { txn, ids: vec![id], timestamp, seen });
+        self.end_without_record(now, txn, Some(timestamp), out);
         self.answer_reading(now, out);
         Ok(())
+    }
+
+    /// A commit of reads that comes again waits with the first, or hears what that one heard (X9).
+    /// Whether it is one.
+    pub(super) fn repeats_commit_of_reads(
+        &mut self,
+        id: RequestId,
+        txn: TxnId,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        if let Some(waiting) = leading.reading.iter_mut().find(|commit| commit.txn == txn) {
+            waiting.ids.push(id);
+            return true;
+        }
+        let Some(at) = leading.active.get(&txn).and_then(|ended| ended.read_at) else {
+            return false;
+        };
+        out.reply.push((id, Ok(ReplyBody::Committed(Receipt::plain(at, self.group)))));
+        true
     }
 
     /// Answers those who have waited for what they saw.
@@ -176,8 +212,8 @@ impl Manager {
         leading.reading.retain(|commit| {
             let passed = now.after(commit.seen) || planted;
             if passed {
-                let receipt = Receipt::plain(commit.timestamp, group);
-                out.reply.push((commit.id, Ok(ReplyBody::Committed(receipt))));
+                let receipt = || Ok(ReplyBody::Committed(Receipt::plain(commit.timestamp, group)));
+                out.reply.extend(commit.ids.iter().map(|id| (*id, receipt())));
             }
             !passed
         });

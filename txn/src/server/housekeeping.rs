@@ -15,6 +15,7 @@ impl Manager {
             return;
         }
         self.expire_validated(now, out);
+        self.hold_validated(now, out);
         self.expire(now, out);
         self.withdraw_late(now, out);
         self.decide_ready(now, out);
@@ -32,7 +33,7 @@ impl Manager {
     /// time returned. `None`: something is.
     pub fn quiet_until(&self) -> Option<Timestamp> {
         let leading = self.leading.as_ref()?;
-        let quiet = leading.active.is_empty()
+        let quiet = leading.active.values().all(|active| active.wounded)
             && leading.waiting.is_empty()
             && leading.reads.is_empty()
             && leading.reading.is_empty()
@@ -106,12 +107,6 @@ impl Manager {
                 if leading.locks.hinders_senior(*txn) {
                     out.send.push(self.to(record.coordinator, *txn, PeerBody::Wound));
                 }
-            }
-        }
-        for (txn, validated) in &leading.validated {
-            out.send.push(self.to(validated.coordinator, *txn, validated.body()));
-            if leading.locks.hinders_senior(*txn) {
-                out.send.push(self.to(validated.coordinator, *txn, PeerBody::Wound));
             }
         }
         for (txn, participants) in &leading.unacknowledged {

@@ -23,6 +23,8 @@ mod housekeeping;
 pub mod locks;
 mod participant;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{OutcomeRecord, StateChange};
 pub use reads::{ReadJob, ReadTag, Unapplied};
@@ -56,8 +58,8 @@ pub struct Config {
     /// has not come after this long: the client has died, or will be told to try again. Short,
     /// for what is prepared blocks readers; a start after a crash finds such transactions.
     pub commit_grace_ms: u64,
-    /// How long a participant that only read keeps its read locks for the decision, at most. A
-    /// decision that comes later aborts.
+    /// How far ahead a participant that only read promises its read locks, at most; it does so
+    /// again and again, for a transaction's time-out. A decision that comes later aborts.
     pub read_hold_ms: u64,
     /// Locks end when a commit is chosen, and not when it takes effect. Off: for comparison.
     pub early_release: bool,
@@ -72,6 +74,13 @@ pub struct Config {
     /// Locks that one transaction may take by reading, each key or range counted once; more is
     /// refused. What it writes is not counted here: a commit's size is bounded.
     pub locks_max: usize,
+}
+
+impl Config {
+    /// Until when read locks are kept for a decision, as of now.
+    fn read_hold(&self, now: Interval) -> Timestamp {
+        now.latest().plus_micros(self.read_hold_ms * 1_000)
+    }
 }
 
 impl Default for Config {
@@ -121,6 +130,14 @@ struct Active {
     /// Lost its locks, or has ended without a record; remembered so that later requests of it are
     /// refused (X3).
     wounded: bool,
+    /// Ended so, by committing what it had read at this timestamp: a repetition hears it (X9).
+    read_at: Option<Timestamp>,
+}
+
+impl Active {
+    fn new(now: Interval, wounded: bool) -> Active {
+        Active { last_seen: now.latest(), wounded, read_at: None }
+    }
 }
 
 /// What to do once locks are held.
@@ -274,7 +291,7 @@ impl Manager {
         requests.extend(leading.preparing.into_values().flatten());
         requests.extend(leading.deciding.into_values().flat_map(|d| d.requests()));
         requests.extend(leading.reads.into_iter().map(|read| read.id()));
-        requests.extend(leading.reading.into_iter().map(|commit| commit.id()));
+        requests.extend(leading.reading.into_iter().flat_map(ReadingCommit::into_ids));
         for id in requests {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
         }
@@ -393,7 +410,7 @@ impl Manager {
                 Err(Error::aborted("the locks of the transaction are gone (X3)"))
             }
             None => {
-                leading.active.insert(txn, Active { last_seen: now.latest(), wounded: false });
+                leading.active.insert(txn, Active::new(now, false));
                 Ok(())
             }
         }
@@ -452,10 +469,16 @@ impl Manager {
     /// Ends the locks of a transaction that leaves no record in the log. That it has ended is
     /// remembered for longer than any request of it can be under way, so that a late copy of one
     /// takes no locks again (X12).
-    fn end_without_record(&mut self, now: Interval, txn: TxnId, out: &mut Effects) {
+    fn end_without_record(
+        &mut self,
+        now: Interval,
+        txn: TxnId,
+        read_at: Option<Timestamp>,
+        out: &mut Effects,
+    ) {
         self.unlock(now, txn, out);
         let Some(leading) = &mut self.leading else { return };
-        leading.active.insert(txn, Active { last_seen: now.latest(), wounded: true });
+        leading.active.insert(txn, Active { read_at, ..Active::new(now, true) });
     }
 
     fn after_locks(&mut self, now: Interval, changes: Changes, out: &mut Effects) {
@@ -497,7 +520,7 @@ impl Manager {
     /// The locks of a transaction are gone: everything of it that waits here fails.
     fn wounded(&mut self, now: Interval, txn: TxnId, reason: &str, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
-        leading.active.insert(txn, Active { last_seen: now.latest(), wounded: true });
+        leading.active.insert(txn, Active::new(now, true));
         let mine: Vec<(TxnId, Ticket)> =
             leading.waiting.range(tickets_of(txn)).map(|(key, _)| *key).collect();
         for key in mine {

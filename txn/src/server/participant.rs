@@ -26,6 +26,8 @@ pub(super) struct Validated {
     at: Timestamp,
     /// And at or below: until then the read locks hold, whoever leads. Inside the lease.
     pub until: Timestamp,
+    /// When that was first said.
+    since: Timestamp,
 }
 
 impl Validated {
@@ -45,6 +47,11 @@ impl Manager {
         out: &mut Effects,
     ) {
         let id = preparing.id;
+        if preparing.coordinator == self.group {
+            let what = format!("{} cannot be coordinator and participant of {txn}", self.group);
+            out.reply.push((id, Err(Error::InvalidArgument(what))));
+            return;
+        }
         let Some(leading) = &mut self.leading else { return };
         // A repeated request: prepared, being prepared, or over.
         let recorded = self.replicated.outcomes.get(&txn).map(|record| record.outcome);
@@ -104,12 +111,12 @@ impl Manager {
         let Some(leading) = &mut self.leading else {
             return Err(Error::NotLeader { hint: None });
         };
-        let hold = now.latest().plus_micros(self.config.read_hold_ms * 1_000);
         let validated = Validated {
             coordinator: preparing.coordinator,
             // What was read may have been written at s_max, and not be visible yet (X8).
             at: leading.s_max.next(),
-            until: hold.min(leading.lease_end.prev()),
+            until: self.config.read_hold(now).min(leading.lease_end.prev()),
+            since: now.latest(),
         };
         if validated.until < validated.at {
             return Err(Error::ResourceExhausted("the lease is being renewed".into()));
@@ -125,6 +132,32 @@ impl Manager {
         }
         out.reply.push((preparing.id, Ok(ReplyBody::Done)));
         Ok(())
+    }
+
+    /// Extends what was promised of read locks, as far as the lease does, while their coordinators
+    /// may be waiting for others; and says so, which also repeats what was lost (X10).
+    pub(super) fn hold_validated(&mut self, now: Interval, out: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        if !now.before(leading.lease_end) {
+            return;
+        }
+        let longest_us = self.config.txn_timeout_ms * 1_000;
+        let mut messages = Vec::new();
+        for (txn, validated) in &mut leading.validated {
+            let until = self.config.read_hold(now).min(leading.lease_end.prev());
+            let until = until.min(validated.since.plus_micros(longest_us));
+            if until > validated.until && !now.after(validated.until) {
+                validated.until = until;
+                let hinders = leading.locks.hinders_senior(*txn);
+                messages.push((validated.coordinator, *txn, validated.body(), hinders));
+            }
+        }
+        for (coordinator, txn, body, hinders) in messages {
+            out.send.push(self.to(coordinator, txn, body));
+            if hinders {
+                out.send.push(self.to(coordinator, txn, PeerBody::Wound));
+            }
+        }
     }
 
     /// Read locks that have been kept for as long as was promised serve nobody any more: a decision
@@ -154,7 +187,7 @@ impl Manager {
         } else if now.after(validated.until) {
             leading.s_max = leading.s_max.max(validated.until);
         }
-        self.end_without_record(now, txn, out);
+        self.end_without_record(now, txn, None, out);
         true
     }
 

@@ -67,7 +67,7 @@ impl PendingRead {
     }
 }
 
-fn spans(what: &ReadSet) -> Vec<Span> {
+pub(super) fn spans(what: &ReadSet) -> Vec<Span> {
     match what {
         ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
         ReadSet::Range { range, .. } => vec![Span::Range(range.clone())],
