@@ -4,21 +4,40 @@
 //! simulator with its own scheduler: [`Transport`] carries a request to a node, [`ClientClock`]
 //! tells and waits for time, [`Placement`] says which group holds a key.
 //!
-//! - [`Client::begin`] and [`Client::run`]: read-write transactions ([`ReadWrite`], X1–X9).
-//! - [`Client::snapshot`]: reads at one timestamp without locks ([`Snapshot`], R3–R6).
-//! - [`router`]: finds a group's leader, and repeats what may be repeated.
+//! - [`Client::begin`] and [`Client::run`]: read-write transactions ([`ReadWrite`], X1–X9), with a
+//!   deadline if need be ([`TransactionOptions`]).
+//! - [`Client::snapshot`]: reads at one timestamp without locks ([`Snapshot`], R3–R6), as fresh as a
+//!   [`TimestampBound`] says; a [`SessionToken`] carries what a session has seen elsewhere.
+//! - [`router`]: finds a group's leader, or its nearest replica, and repeats what may be repeated.
+//!
+//! ## Whoever stops waiting
+//! Every future here may be dropped at any time. A read that is dropped leaves the transaction as it
+//! was; a transaction whose last clone is dropped releases its locks; a commit that is dropped half
+//! way is settled by the groups, soon (X9). What is released this way is told in one message that
+//! may be lost: then the locks go when the servers have heard nothing for ten seconds (X4).
 
+mod batch;
+mod commit;
+mod keep_alive;
+mod options;
+mod placement;
 mod read_only;
 mod read_write;
 pub mod router;
+mod token;
 
+pub use commit::COMMIT_BYTES_MAX;
+pub use options::TransactionOptions;
+pub use placement::{HashPlacement, Placement};
 pub use read_only::{Snapshot, TimestampBound};
-pub use read_write::ReadWrite;
+pub use read_write::{ReadWrite, Savepoint};
+pub use token::SessionToken;
 
 use futures::future::BoxFuture;
+use options::{Limits, too_late};
 use parking_lot::Mutex;
 use proto::request::{Age, Receipt, Reply, Request};
-use proto::{Error, GroupId, Key, KeyRange, NodeId, TxnId};
+use proto::{Error, NodeId, TxnId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use router::Router;
@@ -37,6 +56,11 @@ pub trait Transport: Send + Sync {
     fn cast(&self, node: NodeId, request: Request);
     /// The nodes that may be asked; never empty.
     fn nodes(&self) -> Vec<NodeId>;
+    /// The node that this client lives beside, if there is one: it is asked first for what any
+    /// replica can answer. How far the others are is measured.
+    fn local(&self) -> Option<NodeId> {
+        None
+    }
 }
 
 /// Time for clients.
@@ -48,14 +72,6 @@ pub trait ClientClock: Send + Sync {
     fn now(&self) -> Result<Interval, Error>;
     /// Ends after the duration.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
-}
-
-/// Which group holds a key.
-pub trait Placement: Send + Sync {
-    /// The group of a key.
-    fn group_of(&self, key: &[u8]) -> GroupId;
-    /// The groups that may hold keys of a range, in ascending order.
-    fn groups_of(&self, range: &KeyRange) -> Vec<GroupId>;
 }
 
 /// What a client is told when it is made.
@@ -74,6 +90,9 @@ pub struct ClientConfig {
     pub retention: Duration,
     /// How often [`Client::run`] starts over after `Aborted`.
     pub retries_max: u32,
+    /// How often [`Client::run`] tells the groups that an open transaction lives (X4); a third of
+    /// the servers' transaction time-out.
+    pub keep_alive_ms: u64,
 }
 
 impl Default for ClientConfig {
@@ -85,6 +104,7 @@ impl Default for ClientConfig {
             operation_ms: 10_000,
             retention: Duration::from_secs(3_600),
             retries_max: 64,
+            keep_alive_ms: 3_000,
         }
     }
 }
@@ -167,119 +187,112 @@ impl Client {
     /// # Errors
     /// `ClockUnavailable`: without time a transaction has no age.
     pub fn begin(&self) -> Result<ReadWrite, Error> {
-        let txn = self.inner.next_txn();
-        let age = Age { start: self.now()?.latest(), first: txn };
-        Ok(ReadWrite::new(self.inner.clone(), txn, age))
+        self.begin_with(TransactionOptions::default())
+    }
+
+    /// A new read-write transaction with a deadline, or other limits.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_with(&self, options: TransactionOptions) -> Result<ReadWrite, Error> {
+        let now = self.now()?;
+        let limits = Limits::of(&options, self.inner.config.operation_ms, now);
+        Ok(ReadWrite::new(self.inner.clone(), None, options, limits, now.latest()))
     }
 
     /// Another attempt of an aborted transaction: a new id, the same age (X2), so that it grows
-    /// older than its rivals and finally wins.
+    /// older than its rivals and finally wins. One with a deadline is kept to it by
+    /// [`ReadWrite::again`].
     pub fn begin_again(&self, age: Age) -> ReadWrite {
-        ReadWrite::new(self.inner.clone(), self.inner.next_txn(), age)
+        let operation = Duration::from_millis(self.inner.config.operation_ms);
+        let limits = Limits { operation, deadline: None };
+        let options = TransactionOptions::default();
+        ReadWrite::new(self.inner.clone(), Some(age), options, limits, age.start)
     }
 
-    /// A read-only transaction: one timestamp, no locks (R3, R4).
+    /// A read-only transaction: one timestamp, no locks (R3, R4). With an open bound (at most so
+    /// old, not older than this, a session's) the first read fixes it.
     ///
     /// # Errors
     /// `TimestampInFuture`, `SnapshotTooOld` below the horizon (R5).
     pub fn snapshot(&self, bound: TimestampBound) -> Result<Snapshot, Error> {
-        Snapshot::choose(self.inner.clone(), bound)
+        self.snapshot_with(bound, &TransactionOptions::default())
+    }
+
+    /// A read-only transaction with a deadline, or other limits.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot).
+    pub fn snapshot_with(
+        &self,
+        bound: TimestampBound,
+        options: &TransactionOptions,
+    ) -> Result<Snapshot, Error> {
+        Snapshot::choose(self.inner.clone(), bound, options)
     }
 
     /// Runs a transaction to its commit, again and again while it is aborted (X2, X11).
     ///
     /// The closure is called once for each attempt and must not keep anything of an earlier one.
-    /// When it fails with anything but `Aborted`, the transaction is rolled back.
+    /// When it fails with anything but `Aborted`, the transaction is rolled back. While it works,
+    /// its locks are kept alive (X4).
     ///
     /// # Errors
     /// The closure's own, or the commit's.
-    pub async fn run<T, E, F, Fut>(&self, mut work: F) -> Result<(T, Receipt), E>
+    pub async fn run<T, E, F, Fut>(&self, work: F) -> Result<(T, Receipt), E>
     where
         E: Retryable,
         F: FnMut(ReadWrite) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut txn = self.begin()?;
+        self.run_with(TransactionOptions::default(), work).await
+    }
+
+    /// As [`run`](Self::run), with a deadline for all attempts together, or other limits.
+    ///
+    /// # Errors
+    /// The closure's own, or the commit's; `DeadlineExceeded` when the time is over between two
+    /// attempts.
+    pub async fn run_with<T, E, F, Fut>(
+        &self,
+        options: TransactionOptions,
+        mut work: F,
+    ) -> Result<(T, Receipt), E>
+    where
+        E: Retryable,
+        F: FnMut(ReadWrite) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let retries_max = options.retries_max.unwrap_or(self.inner.config.retries_max);
+        let mut txn = self.begin_with(options)?;
         let mut attempt = 0;
         loop {
-            let failed = match work(txn.clone()).await {
+            let failed = match txn.alive_while(work(txn.clone())).await {
                 Ok(value) => match txn.commit().await {
                     Ok(receipt) => return Ok((value, receipt)),
                     Err(error) => E::from(error),
                 },
+                Err(error) if error.is_aborted() => {
+                    txn.release(); // nobody is told anything: there is nothing to wait for
+                    error
+                }
                 Err(error) => {
                     txn.rollback().await;
                     error
                 }
             };
-            if !failed.is_aborted() || attempt >= self.inner.config.retries_max {
+            if !failed.is_aborted() || attempt >= retries_max {
                 return Err(failed);
             }
             attempt += 1;
             self.inner.back_off(attempt).await;
-            txn = self.begin_again(txn.age());
-        }
-    }
-}
-
-/// Keys spread over groups by a stable hash of their directory (S2).
-///
-/// Keys under `root_prefix` live in the root group; all others in groups `1..=groups`.
-#[derive(Clone)]
-pub struct HashPlacement {
-    /// How many data groups there are.
-    pub groups: u32,
-    /// Keys with this prefix live in the root group. Empty: none do.
-    pub root_prefix: Key,
-    /// The directory of a key: the prefix that all keys of the directory share. `None`: the key
-    /// is shorter than a directory (a bound of a wider range).
-    pub directory: fn(&[u8]) -> Option<&[u8]>,
-}
-
-impl HashPlacement {
-    fn is_root(&self, key: &[u8]) -> bool {
-        !self.root_prefix.is_empty() && key.starts_with(&self.root_prefix)
-    }
-}
-
-impl Placement for HashPlacement {
-    fn group_of(&self, key: &[u8]) -> GroupId {
-        if self.is_root(key) {
-            return GroupId::ROOT;
-        }
-        let directory = (self.directory)(key).unwrap_or(key);
-        GroupId(1 + stable_hash(directory) % self.groups)
-    }
-
-    fn groups_of(&self, range: &KeyRange) -> Vec<GroupId> {
-        if range.is_empty() {
-            return Vec::new();
-        }
-        if let Some(directory) = (self.directory)(&range.start) {
-            let whole = KeyRange::prefix(directory);
-            let ends_inside =
-                !range.end.is_empty() && (whole.end.is_empty() || range.end <= whole.end);
-            if ends_inside {
-                return vec![self.group_of(&range.start)];
+            if let Some(deadline) = txn.deadline().filter(|_| txn.is_late()) {
+                return Err(E::from(too_late(deadline)));
             }
+            txn = txn.again();
         }
-        let root = KeyRange::prefix(&self.root_prefix);
-        let only_root =
-            self.is_root(&range.start) && !range.end.is_empty() && range.end <= root.end;
-        if only_root {
-            return vec![GroupId::ROOT];
-        }
-        let touches_root = !self.root_prefix.is_empty() && range.overlaps(&root);
-        let first = if touches_root { 0 } else { 1 };
-        (first..=self.groups).map(GroupId).collect()
     }
 }
 
-/// FNV-1a: the rule that places directories, so it may never change for an existing universe.
-fn stable_hash(bytes: &[u8]) -> u32 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    (hash >> 32) as u32 ^ hash as u32
-}
+#[cfg(test)]
+mod tests;

@@ -1,55 +1,62 @@
-//! Read-write transactions at the client (X1, X5, X6, X9).
+//! Read-write transactions at the client: reads under locks, and buffered writes (X1).
 //!
-//! Reads take locks at the groups' leaders; writes stay here until the commit, and the
-//! transaction's own reads see them (the *overlay*). The commit names a coordinator, sends
-//! prepare to every other group, and waits for the coordinator's word.
+//! Reads take locks at the groups' leaders; writes stay here until the commit
+//! ([`commit`](super::commit)), and the transaction's own reads see them (the *overlay*).
 
+use super::batch::{Batches, KEYS_MAX, Values};
+use super::options::{Limits, TransactionOptions};
 use super::read_only::unexpected;
 use super::{Inner, Placement};
-use futures::future::{self, Either, join_all, try_join_all};
+use futures::future::try_join_all;
 use parking_lot::Mutex;
-use proto::keys::{Row, Value, Write};
-use proto::request::{Age, Body, Found, LockMode, Outcome, ReadSet, Receipt, ReplyBody};
+use proto::keys::{Row, Value};
+use proto::request::{Age, Body, Found, LockMode, ReadSet, ReplyBody};
 use proto::{Ballot, Error, GroupId, Key, KeyRange, Page, TxnId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use truetime::Timestamp;
 
-/// Largest sum of keys and values one commit may write, in bytes (as Cloud Spanner publishes).
-pub const COMMIT_BYTES_MAX: usize = 100 << 20;
-/// How often an unknown outcome is asked for before it is handed to the caller.
-const RESOLVE_ATTEMPTS: u32 = 6;
-/// Pause before asking again when there is no time (T5), which a client may learn at once.
-const TIMELESS_PAUSE: Duration = Duration::from_secs(1);
+/// How often a clock is looked at, at most, until what was read has passed.
+const LOOKS_MAX: u32 = 4;
+/// Longest pause between two looks.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A read-write transaction; cheap to clone, all clones are one transaction. Dropping the last
 /// clone without a commit releases its locks.
 #[derive(Clone)]
 pub struct ReadWrite {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    inner: Arc<Inner>,
-    txn: TxnId,
-    age: Age,
-    state: Mutex<State>,
+pub(super) struct Shared {
+    pub inner: Arc<Inner>,
+    pub txn: TxnId,
+    pub age: Age,
+    pub options: TransactionOptions,
+    pub limits: Limits,
+    pub state: Mutex<State>,
+    /// Reads of keys under way to a group; `true`: under exclusive locks.
+    batches: Batches<(GroupId, bool)>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Buffered writes; `None` deletes.
-    writes: BTreeMap<Key, Option<Value>>,
+    pub writes: BTreeMap<Key, Option<Value>>,
     /// What each write replaced in `writes`, in order, for savepoints.
-    undo: Vec<(Key, Option<Option<Value>>)>,
+    pub undo: Vec<(Key, Option<Option<Value>>)>,
     /// Groups where locks are held, and the ballot under which they were taken (X3).
-    locked: BTreeMap<GroupId, Ballot>,
+    pub locked: BTreeMap<GroupId, Ballot>,
     /// Groups that were asked for locks, whether or not their answer came.
-    asked: BTreeSet<GroupId>,
+    pub asked: BTreeSet<GroupId>,
     /// Committed, rolled back or given up: nothing may follow.
-    ended: bool,
+    pub ended: bool,
+    /// Who decides about the commit that was asked for.
+    pub coordinator: Option<GroupId>,
+    /// The largest commit timestamp among what was read. It may not have passed yet: locks can be
+    /// released before the commit wait is over, to those who wait in turn.
+    seen: Timestamp,
 }
 
 impl Drop for Shared {
@@ -84,9 +91,26 @@ impl Inner {
 }
 
 impl ReadWrite {
-    pub(super) fn new(inner: Arc<Inner>, txn: TxnId, age: Age) -> ReadWrite {
-        let state = Mutex::new(State::default());
-        ReadWrite { shared: Arc::new(Shared { inner, txn, age, state }) }
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        age: Option<Age>,
+        options: TransactionOptions,
+        limits: Limits,
+        now: Timestamp,
+    ) -> ReadWrite {
+        let txn = inner.next_txn();
+        let age = age.unwrap_or(Age { start: now, first: txn });
+        let (state, batches) = (Mutex::default(), Batches::default());
+        let shared = Shared { inner, txn, age, options, limits, state, batches };
+        ReadWrite { shared: Arc::new(shared) }
+    }
+
+    /// Another attempt of this transaction, which was aborted: a new id, the same age (X2), so that
+    /// it grows older than its rivals and finally wins; the same options and the same deadline.
+    #[must_use]
+    pub fn again(&self) -> ReadWrite {
+        let Shared { inner, age, options, limits, .. } = &*self.shared;
+        ReadWrite::new(inner.clone(), Some(*age), *options, *limits, age.start)
     }
 
     /// This attempt's id.
@@ -99,6 +123,11 @@ impl ReadWrite {
         self.shared.age
     }
 
+    /// When it must have ended, if it must.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.shared.limits.deadline
+    }
+
     /// The value of a key under a shared lock, `None` when there is no row.
     ///
     /// # Errors
@@ -108,7 +137,8 @@ impl ReadWrite {
         Ok(values.pop().flatten())
     }
 
-    /// The values of keys, in their order; own writes included. One message to each group.
+    /// The values of keys, in their order; own writes included. One message to each group, for
+    /// all that is asked for at the same time, up to 1,024 keys.
     ///
     /// # Errors
     /// `Aborted`: run the whole transaction again.
@@ -129,18 +159,34 @@ impl ReadWrite {
             }
         }
         let by_group = self.shared.inner.split_keys(missing.into_iter());
-        let calls = by_group.into_iter().map(|(group, (places, keys))| async move {
-            match self.read(group, mode, ReadSet::Keys(keys)).await? {
-                ReplyBody::Read(Found::Values(values)) => Ok((places, values)),
-                other => Err(unexpected(&other)),
-            }
+        let messages = by_group.iter().flat_map(|(group, (places, keys))| {
+            let parts = places.chunks(KEYS_MAX).zip(keys.chunks(KEYS_MAX));
+            parts.map(|(places, keys)| (*group, places, keys.to_vec()))
+        });
+        let calls = messages.map(|(group, places, keys)| async move {
+            let to = (group, mode == LockMode::Exclusive);
+            let txn = self.clone();
+            let send = move |keys| async move { txn.read_keys(group, mode, keys).await };
+            Ok((places, self.shared.batches.read(to, keys, send).await?))
         });
         for (places, values) in try_join_all(calls).await? {
-            for (place, value) in places.into_iter().zip(values) {
-                found[place] = value.map(|(_, value)| value);
+            for (place, value) in places.iter().zip(values) {
+                found[*place] = value.map(|(_, value)| value);
             }
         }
         Ok(found)
+    }
+
+    async fn read_keys(
+        &self,
+        group: GroupId,
+        mode: LockMode,
+        keys: Vec<Key>,
+    ) -> Result<Values, Error> {
+        match self.read(group, mode, ReadSet::Keys(keys)).await? {
+            ReplyBody::Read(Found::Values(values)) => Ok(values),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// The groups whose pages together make up a range.
@@ -169,10 +215,31 @@ impl ReadWrite {
         };
         let end = page.resume.clone().unwrap_or_else(|| range.end.clone());
         let covered = KeyRange { start: range.start.clone(), end };
-        Ok(self.overlay(group, page, &covered))
+        Ok(self.overlay(group, page, &covered, max_rows))
     }
 
-    fn overlay(&self, group: GroupId, page: Page, covered: &KeyRange) -> Page {
+    /// All rows of a range over all groups, in key order, own writes merged in; locks as
+    /// [`scan_page`](Self::scan_page). For ranges known to be small.
+    ///
+    /// # Errors
+    /// `Aborted`: run the whole transaction again.
+    pub async fn scan_all(&self, range: &KeyRange, mode: LockMode) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::new();
+        for group in self.groups_of(range) {
+            let mut rest = Some(range.clone());
+            while let Some(part) = rest.take() {
+                let page = self.scan_page(group, &part, u32::MAX, mode).await?;
+                rows.extend(page.rows);
+                rest = page.resume.map(|start| KeyRange { start, end: range.end.clone() });
+            }
+        }
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(rows)
+    }
+
+    /// A page as the transaction sees it: what it has written in place of what is stored, what it
+    /// has deleted left out, and no more rows than were asked for.
+    fn overlay(&self, group: GroupId, page: Page, covered: &KeyRange, max_rows: u32) -> Page {
         let placement: &dyn Placement = self.shared.inner.placement.as_ref();
         let state = self.shared.state.lock();
         let mut own = state
@@ -198,7 +265,15 @@ impl ReadWrite {
                 }
             }
         }
-        Page { rows: rows.into_values().collect(), resume: page.resume }
+        let max = usize::try_from(max_rows).unwrap_or(usize::MAX);
+        let resume = match rows.keys().nth(max).cloned() {
+            Some(beyond) => {
+                rows.split_off(&beyond);
+                Some(beyond)
+            }
+            None => page.resume,
+        };
+        Page { rows: rows.into_values().collect(), resume }
     }
 
     /// Buffers a write.
@@ -234,26 +309,21 @@ impl ReadWrite {
         }
     }
 
-    /// Tells every group where locks are held that the client lives (X4). Call it every few
-    /// seconds while a person thinks.
+    /// Releases the locks; the buffered writes are gone.
     ///
-    /// # Errors
-    /// `Aborted` when some group has given the transaction up.
-    pub async fn keep_alive(&self) -> Result<(), Error> {
-        let locked: Vec<_> = self.open_state()?.locked.iter().map(|(g, b)| (*g, *b)).collect();
-        let router = &self.shared.inner.router;
-        let txn = self.shared.txn;
-        try_join_all(
-            locked.into_iter().map(|(group, ballot)| {
-                router.ask_under(group, Body::KeepAlive { txn }, Some(ballot))
-            }),
-        )
-        .await?;
-        Ok(())
+    /// Ends when everything that was read has certainly been committed in the past (X8), a few ε at
+    /// most: a caller that tells somebody what it has read, and that it changed nothing, has then
+    /// told nobody of anything that is still to come. The locks go first.
+    pub async fn rollback(&self) {
+        if self.shared.state.lock().ended {
+            return;
+        }
+        self.release();
+        self.wait_out().await;
     }
 
-    /// Releases the locks; the buffered writes are gone.
-    pub async fn rollback(&self) {
+    /// Releases the locks, without a word to anybody about what was read.
+    pub(super) fn release(&self) {
         let asked = {
             let mut state = self.shared.state.lock();
             if std::mem::replace(&mut state.ended, true) {
@@ -266,124 +336,17 @@ impl ReadWrite {
         }
     }
 
-    /// Commits. A transaction that read and wrote nothing commits at `now().latest`.
-    ///
-    /// # Errors
-    /// `Aborted`: nothing happened, run it again. `OutcomeUnknown`: it may have happened, and the
-    /// coordinator could not be asked in time. `ClockUnavailable`: the client has no time, so
-    /// nothing was sent and nothing happened (T5).
-    pub async fn commit(&self) -> Result<Receipt, Error> {
-        let inner = &self.shared.inner;
-        let now = inner.clock.now()?;
-        let parts = self.take_parts()?;
-        let Some(coordinator) = choose_coordinator(&parts) else {
-            return Ok(Receipt::plain(now.latest(), GroupId::ROOT));
-        };
-        let participants: Vec<GroupId> =
-            parts.keys().copied().filter(|g| *g != coordinator).collect();
-        let prepares = participants.iter().map(|group| self.prepare(*group, coordinator, &parts));
-        let commit = self.commit_at(coordinator, participants.clone(), &parts);
-        // The coordinator hears from the participants themselves, so only its answer counts; a
-        // participant that cannot be reached shows there as a refusal or a time-out.
-        let prepares = join_all(prepares);
-        match future::select(pin!(commit), pin!(prepares)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right((_, commit)) => commit.await,
+    async fn wait_out(&self) {
+        let seen = self.shared.state.lock().seen;
+        let clock = &self.shared.inner.clock;
+        for _ in 0..LOOKS_MAX {
+            let pause = match clock.now() {
+                Ok(now) if now.after(seen) => return,
+                Ok(now) => seen.next().since(now.earliest()).max(Duration::from_micros(1)),
+                Err(_) => LOOK_PAUSE_MAX,
+            };
+            clock.sleep(pause.min(LOOK_PAUSE_MAX)).await;
         }
-    }
-
-    /// What each group has to do with this transaction: locks under a ballot, and writes.
-    fn take_parts(&self) -> Result<BTreeMap<GroupId, Part>, Error> {
-        let mut state = self.open_state()?;
-        let size = |(key, value): (&Key, &Option<Value>)| {
-            key.len() + value.as_ref().map_or(0, |value| value.len())
-        };
-        let bytes: usize = state.writes.iter().map(size).sum();
-        if bytes > COMMIT_BYTES_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "the transaction writes {bytes} bytes; one commit may write {COMMIT_BYTES_MAX}"
-            )));
-        }
-        state.ended = true;
-        state.undo.clear();
-        let mut parts: BTreeMap<GroupId, Part> = BTreeMap::new();
-        for (group, ballot) in &state.locked {
-            parts.entry(*group).or_default().locked = Some(*ballot);
-        }
-        for (key, value) in std::mem::take(&mut state.writes) {
-            let group = self.shared.inner.placement.group_of(&key);
-            parts.entry(group).or_default().writes.push(Write { key, value });
-        }
-        // Groups whose answer never came may hold locks that nothing else would end.
-        for group in std::mem::take(&mut state.asked) {
-            if !parts.contains_key(&group) {
-                self.shared.inner.router.tell(group, Body::Rollback { txn: self.shared.txn });
-            }
-        }
-        Ok(parts)
-    }
-
-    async fn prepare(&self, group: GroupId, coordinator: GroupId, parts: &BTreeMap<GroupId, Part>) {
-        let part = &parts[&group];
-        let body = Body::Prepare {
-            txn: self.shared.txn,
-            age: self.shared.age,
-            holds_locks: part.locked.is_some(),
-            coordinator,
-            writes: part.writes.clone(),
-        };
-        // A refusal reaches the coordinator too; nothing is left to do with it here.
-        let _ = self.shared.inner.router.ask_under(group, body, part.locked).await;
-    }
-
-    async fn commit_at(
-        &self,
-        group: GroupId,
-        participants: Vec<GroupId>,
-        parts: &BTreeMap<GroupId, Part>,
-    ) -> Result<Receipt, Error> {
-        let part = &parts[&group];
-        let body = Body::Commit {
-            txn: self.shared.txn,
-            age: self.shared.age,
-            holds_locks: part.locked.is_some(),
-            writes: part.writes.clone(),
-            participants,
-        };
-        let answer = self.shared.inner.router.ask_under(group, body, part.locked).await;
-        match answer {
-            Ok(reply) => match reply.body {
-                ReplyBody::Committed(receipt) => Ok(receipt),
-                other => Err(unexpected(&other)),
-            },
-            // "Aborted" is certain: a commit that happened is found by its id and told again.
-            Err(error @ (Error::Aborted { .. } | Error::InvalidArgument(_))) => Err(error),
-            Err(error) => self.resolve(group, error.to_string()).await,
-        }
-    }
-
-    /// Asks for the outcome of a commit whose answer was lost (X9).
-    async fn resolve(&self, group: GroupId, reason: String) -> Result<Receipt, Error> {
-        for _ in 0..RESOLVE_ATTEMPTS {
-            let body = Body::Resolve { txn: self.shared.txn };
-            match self.shared.inner.router.ask(group, body).await {
-                Ok(reply) => match reply.body {
-                    ReplyBody::Outcome(Outcome::Committed(timestamp)) => {
-                        return Ok(Receipt::plain(timestamp, group));
-                    }
-                    ReplyBody::Outcome(Outcome::Aborted) => {
-                        return Err(Error::aborted("the commit was given up"));
-                    }
-                    other => return Err(unexpected(&other)),
-                },
-                Err(Error::DeadlineExceeded(_) | Error::FailedPrecondition(_)) => {}
-                Err(Error::ClockUnavailable { .. }) => {
-                    self.shared.inner.clock.sleep(TIMELESS_PAUSE).await;
-                }
-                Err(error) => return Err(Error::OutcomeUnknown { reason: error.to_string() }),
-            }
-        }
-        Err(Error::OutcomeUnknown { reason })
     }
 
     async fn read(
@@ -404,8 +367,13 @@ impl ReadWrite {
             mode,
             what,
         };
-        let reply = self.shared.inner.router.ask_under(group, body, held).await?;
-        let first = *self.shared.state.lock().locked.entry(group).or_insert(reply.ballot);
+        let router = &self.shared.inner.router;
+        let reply = router.ask_within(group, body, held, self.shared.limits).await?;
+        let mut state = self.shared.state.lock();
+        if let ReplyBody::Read(found) = &reply.body {
+            state.seen = state.seen.max(newest(found));
+        }
+        let first = *state.locked.entry(group).or_insert(reply.ballot);
         if first != reply.ballot {
             // X3: two reads of one group under different leaders; the first one's locks are gone.
             return Err(Error::aborted(format!("{group} changed its leader")));
@@ -413,7 +381,7 @@ impl ReadWrite {
         Ok(reply.body)
     }
 
-    fn open_state(&self) -> Result<parking_lot::MutexGuard<'_, State>, Error> {
+    pub(super) fn open_state(&self) -> Result<parking_lot::MutexGuard<'_, State>, Error> {
         let state = self.shared.state.lock();
         if state.ended {
             return Err(Error::FailedPrecondition("the transaction has ended".into()));
@@ -422,14 +390,11 @@ impl ReadWrite {
     }
 }
 
-/// One group's share of a transaction.
-#[derive(Default)]
-struct Part {
-    locked: Option<Ballot>,
-    writes: Vec<Write>,
-}
-
-/// The group with the most writes, so that the fewest bytes are logged twice.
-fn choose_coordinator(parts: &BTreeMap<GroupId, Part>) -> Option<GroupId> {
-    parts.iter().max_by_key(|(_, part)| part.writes.len()).map(|(group, _)| *group)
+/// The largest commit timestamp among what was found.
+fn newest(found: &Found) -> Timestamp {
+    let newest = match found {
+        Found::Values(values) => values.iter().flatten().map(|(written, _)| *written).max(),
+        Found::Page(page) => page.rows.iter().map(|row| row.written).max(),
+    };
+    newest.unwrap_or(Timestamp::MIN)
 }

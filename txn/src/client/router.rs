@@ -1,14 +1,22 @@
-//! Finds the leader of a group and repeats a request until it is answered or its time is over.
+//! Finds the leader of a group and repeats a request until it is answered or its time is over; finds
+//! the nearest replica for what any of them may answer ([`nearest`]).
 //!
 //! Every body of [`Body`] may be repeated: reads change nothing but locks the transaction already
 //! wanted, and the others carry the transaction's id, by which servers recognise a repetition
 //! (X9, X12).
 
+mod distance;
+mod nearest;
+
+use super::options::{Limits, micros, too_late};
 use super::{ClientClock, ClientConfig, Transport};
+use distance::Distances;
 use futures::future::{self, Either};
 use parking_lot::Mutex;
 use proto::request::{Body, Reply, Request};
 use proto::{Ballot, Error, GroupId, NodeId};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +24,8 @@ use truetime::Timestamp;
 
 /// Pause before asking again when nobody leads the group.
 const RETRY_PAUSE_MS: u64 = 5;
+/// Longest pause before a node that has too much to do is asked again.
+const FULL_PAUSE_MS_MAX: u64 = 320;
 
 /// A search for a leader.
 struct Search {
@@ -25,6 +35,8 @@ struct Search {
     hinted: bool,
     /// Nodes whose last answer was that they have no time (T5), and what they said.
     timeless: BTreeMap<NodeId, String>,
+    /// How often in a row the answer was that there is too much to do.
+    full: u32,
 }
 
 /// What is known of a group's leadership; a hint, the server decides (X12).
@@ -39,6 +51,9 @@ pub struct Router {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn ClientClock>,
     leaders: Mutex<BTreeMap<GroupId, Leader>>,
+    distances: Mutex<Distances>,
+    /// For the jitter of pauses.
+    rng: Mutex<SmallRng>,
     attempt: Duration,
     operation: Duration,
 }
@@ -54,6 +69,9 @@ impl Router {
             transport,
             clock,
             leaders: Mutex::new(BTreeMap::new()),
+            distances: Mutex::default(),
+            // A stream of its own: what is drawn here does not shuffle what is drawn elsewhere.
+            rng: Mutex::new(SmallRng::seed_from_u64(config.seed.wrapping_add(1))),
             attempt: Duration::from_millis(config.attempt_ms),
             operation: Duration::from_millis(config.operation_ms),
         }
@@ -81,9 +99,22 @@ impl Router {
         body: Body,
         pinned: Option<Ballot>,
     ) -> Result<Reply, Error> {
-        let give_up = self.give_up_at()?;
+        self.ask_within(group, body, pinned, self.limits()).await
+    }
+
+    /// As [`ask_under`](Self::ask_under), within limits.
+    pub(crate) async fn ask_within(
+        &self,
+        group: GroupId,
+        body: Body,
+        pinned: Option<Ballot>,
+        limits: Limits,
+    ) -> Result<Reply, Error> {
+        let mut now = self.clock.now()?;
+        let give_up = limits.give_up_at(now)?;
         let mut target = self.leader(group);
-        let mut search = Search { turn: target.node, hinted: false, timeless: BTreeMap::new() };
+        let mut search =
+            Search { turn: target.node, hinted: false, timeless: BTreeMap::new(), full: 0 };
         loop {
             let request = Request {
                 group,
@@ -91,8 +122,11 @@ impl Router {
                 deadline: give_up,
                 body: body.clone(),
             };
-            let answer = self.attempt(target.node, request).await;
+            let patience = self.attempt.min(give_up.since(now.latest()));
+            let answer = self.attempt(target.node, request, patience).await;
             search.timeless.remove(&target.node);
+            let full = matches!(answer, Some(Err(Error::ResourceExhausted(_))));
+            search.full = if full { search.full + 1 } else { 0 };
             match answer {
                 Some(Ok(reply)) => {
                     self.remember(group, Leader { node: target.node, ballot: Some(reply.ballot) });
@@ -101,7 +135,10 @@ impl Router {
                 Some(Err(Error::StaleBallot { ballot })) if pinned.is_none() => {
                     target.ballot = Some(ballot);
                     self.remember(group, target);
-                    continue; // nothing happened, nothing to wait for
+                    now = self.clock.now()?;
+                    if now.latest() < give_up {
+                        continue; // nothing happened, nothing to wait for
+                    }
                 }
                 Some(Err(Error::NotLeader { hint })) => {
                     target = self.next_target(&mut search, hint);
@@ -114,12 +151,38 @@ impl Router {
                 Some(Err(Error::ResourceExhausted(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
-            if self.clock.now()?.after(give_up) {
-                self.forget(group);
-                return Err(self.no_leader(group, &search));
+            now = self.clock.now()?;
+            if now.latest() >= give_up {
+                return Err(self.given_up(group, &search, limits, give_up));
             }
-            self.clock.sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+            let pause = self.pause(search.full).min(give_up.since(now.latest()));
+            self.clock.sleep(pause).await;
+            now = self.clock.now()?;
         }
+    }
+
+    fn given_up(
+        &self,
+        group: GroupId,
+        search: &Search,
+        limits: Limits,
+        give_up: Timestamp,
+    ) -> Error {
+        if limits.deadline == Some(give_up) {
+            return too_late(give_up); // says nothing about the leader
+        }
+        self.forget(group);
+        self.no_leader(group, search)
+    }
+
+    /// The pause before the next attempt: short while a leader is looked for, growing and with
+    /// jitter while servers have too much to do.
+    fn pause(&self, full: u32) -> Duration {
+        if full == 0 {
+            return Duration::from_millis(RETRY_PAUSE_MS);
+        }
+        let ceiling_us = (RETRY_PAUSE_MS << full.min(8)).min(FULL_PAUSE_MS_MAX) * 1_000;
+        Duration::from_micros(self.rng.lock().random_range(ceiling_us / 4..=ceiling_us))
     }
 
     /// Why nobody has answered for a group. Without time on a majority of the nodes, no group has a
@@ -141,8 +204,9 @@ impl Router {
     /// # Errors
     /// What the node says, or `DeadlineExceeded`.
     pub async fn ask_node(&self, node: NodeId, group: GroupId, body: Body) -> Result<Reply, Error> {
-        let request = Request { group, ballot: None, deadline: self.give_up_at()?, body };
-        self.attempt(node, request)
+        let deadline = self.limits().give_up_at(self.clock.now()?)?;
+        let request = Request { group, ballot: None, deadline, body };
+        self.attempt(node, request, self.attempt)
             .await
             .unwrap_or_else(|| Err(Error::DeadlineExceeded(format!("no answer from {node}"))))
     }
@@ -150,7 +214,8 @@ impl Router {
     /// Tells the presumed leader something whose answer does not matter.
     pub fn tell(&self, group: GroupId, body: Body) {
         let target = self.leader(group);
-        if let Ok(deadline) = self.give_up_at() {
+        let now = self.clock.now();
+        if let Ok(deadline) = now.and_then(|now| self.limits().give_up_at(now)) {
             self.transport.cast(target.node, Request { group, ballot: None, deadline, body });
         }
     }
@@ -161,17 +226,22 @@ impl Router {
     }
 
     /// One try; `None`: no answer in time.
-    async fn attempt(&self, node: NodeId, request: Request) -> Option<Result<Reply, Error>> {
+    async fn attempt(
+        &self,
+        node: NodeId,
+        request: Request,
+        patience: Duration,
+    ) -> Option<Result<Reply, Error>> {
         let call = self.transport.call(node, request);
-        match future::select(call, self.clock.sleep(self.attempt)).await {
+        match future::select(call, self.clock.sleep(patience)).await {
             Either::Left((answer, _)) => Some(answer),
             Either::Right(_) => None,
         }
     }
 
-    fn give_up_at(&self) -> Result<Timestamp, Error> {
-        let operation_us = u64::try_from(self.operation.as_micros()).unwrap_or(u64::MAX);
-        Ok(self.clock.now()?.latest().plus_micros(operation_us))
+    /// The limits of what belongs to no transaction.
+    fn limits(&self) -> Limits {
+        Limits { operation: self.operation, deadline: None }
     }
 
     fn leader(&self, group: GroupId) -> Leader {
