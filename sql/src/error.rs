@@ -47,6 +47,8 @@ pub enum ErrorKind {
     OutcomeUnknown,
     /// A published limit is exceeded.
     Limit,
+    /// The time that the caller gave was over; a commit was not sent.
+    DeadlineExceeded,
     /// No answer in time, or too much at once: try later.
     Unavailable,
     /// A bug of ours, or damaged data.
@@ -178,11 +180,11 @@ impl From<proto::Error> for SqlError {
                 ),
             ),
             E::InvalidArgument(_) => SqlError::new(ErrorKind::Limit, message),
+            E::DeadlineExceeded(_) => SqlError::new(ErrorKind::DeadlineExceeded, message),
             E::NotLeader { .. }
             | E::StaleBallot { .. }
             | E::ClockUnavailable { .. }
-            | E::ResourceExhausted(_)
-            | E::DeadlineExceeded(_) => SqlError::new(ErrorKind::Unavailable, message),
+            | E::ResourceExhausted(_) => SqlError::new(ErrorKind::Unavailable, message),
         }
     }
 }

@@ -11,7 +11,7 @@ use sql::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use txn::client::TimestampBound;
+use txn::client::{TimestampBound, TransactionOptions};
 
 const SCHEMA: &str = "
     CREATE TABLE accounts (id INT64 NOT NULL, owner STRING(20), balance INT64 NOT NULL) PRIMARY KEY (id);
@@ -162,6 +162,47 @@ async fn timestamps_go_out_and_come_back() {
     }
     let wrong = say(&mut s, "SET READ_ONLY_STALENESS = 'MAX_STALENESS 10'").await;
     assert!(wrong.starts_with("Syntax: cannot read '10' as a duration\n"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_session_sees_what_it_has_seen() {
+    let (groups, database, mut s) = bank().await;
+    groups.hold_safe_time(s.last_commit().expect("committed").timestamp);
+    let owner = "SELECT owner FROM accounts WHERE id = 1";
+    all(&mut s, "UPDATE accounts SET owner = 'new' WHERE id = 1").await;
+    all(&mut s, "SET READ_ONLY_STALENESS = 'MAX_STALENESS 10m'").await;
+    assert_eq!(say(&mut s, owner).await, "ann", "as old as can be had without waiting");
+    all(&mut s, "SET READ_ONLY_STALENESS = 'SESSION'").await;
+    assert_eq!(say(&mut s, owner).await, "new", "but not older than its own write");
+    assert_eq!(say(&mut s, "SHOW VARIABLE READ_ONLY_STALENESS").await, "SESSION");
+
+    let mut other = database.session();
+    all(&mut other, "SET READ_ONLY_STALENESS = 'SESSION'").await;
+    assert_eq!(say(&mut other, owner).await, "ann", "another session has seen nothing");
+    let token = say(&mut s, "SHOW VARIABLE SESSION_TOKEN").await;
+    assert_eq!(token, s.token().to_string());
+    let set = format!("SET READ_ONLY_STALENESS = 'SESSION {token}'");
+    assert_eq!(say(&mut other, &set).await, "OK");
+    assert_eq!(say(&mut other, owner).await, "new", "unless it is told");
+    assert!(other.token() >= s.token(), "and then it has");
+
+    // What a transaction has read under locks counts, also when it changes nothing.
+    let mut third = database.session();
+    all(&mut third, "BEGIN; SELECT owner FROM accounts; ROLLBACK").await;
+    all(&mut third, "SET READ_ONLY_STALENESS = 'SESSION'").await;
+    assert_eq!(say(&mut third, owner).await, "new");
+}
+
+#[tokio::test]
+async fn time_that_is_over_is_said_to_be() {
+    let (groups, database, _s) = bank().await;
+    groups.abort_next(u32::MAX);
+    let options =
+        TransactionOptions { timeout: Some(Duration::from_micros(50)), ..Default::default() };
+    let run = database.run_with(options, |txn| async move {
+        txn.execute("UPDATE accounts SET balance = 0 WHERE id = 1", &params(&[])).await
+    });
+    assert_eq!(run.await.expect_err("no time").kind, ErrorKind::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use proto::request::Receipt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use txn::client::{Client, Retryable, TimestampBound};
+use txn::client::{Client, Retryable, TimestampBound, TransactionOptions};
 
 /// How a database behaves.
 #[derive(Clone, Debug)]
@@ -82,7 +82,24 @@ impl Database {
     ///
     /// # Errors
     /// The closure's own, or the commit's.
-    pub async fn run<T, E, F, Fut>(&self, mut work: F) -> Result<(T, Receipt), E>
+    pub async fn run<T, E, F, Fut>(&self, work: F) -> Result<(T, Receipt), E>
+    where
+        E: Retryable + From<SqlError>,
+        F: FnMut(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.run_with(TransactionOptions::default(), work).await
+    }
+
+    /// As [`run`](Self::run), with a deadline for all attempts together, or other limits.
+    ///
+    /// # Errors
+    /// The closure's own, or the commit's; `DeadlineExceeded` when the time is over.
+    pub async fn run_with<T, E, F, Fut>(
+        &self,
+        options: TransactionOptions,
+        mut work: F,
+    ) -> Result<(T, Receipt), E>
     where
         E: Retryable + From<SqlError>,
         F: FnMut(Transaction) -> Fut,
@@ -91,7 +108,7 @@ impl Database {
         let (guard, catalog) = self.schema.enter().await;
         let engine = &self.engine;
         self.client
-            .run(|txn| {
+            .run_with(options, |txn| {
                 let (catalog, engine) = (catalog.clone(), engine.clone());
                 work(Transaction { txn, catalog, engine, _guard: guard.clone() })
             })
@@ -116,6 +133,8 @@ impl Database {
         // The snapshot is chosen under the guard: no schema change commits between the two.
         let (_guard, _) = self.schema.enter().await;
         let snapshot = self.client.snapshot(bound)?;
+        // Which schema counts must be known before the statement is understood (R6).
+        snapshot.settle().await?;
         let catalog = self.schema.at(&snapshot).await?;
         Ok(ReadOnlyTransaction { snapshot, catalog, engine: self.engine.clone() })
     }

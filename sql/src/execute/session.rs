@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use truetime::Timestamp;
-use txn::client::{ReadWrite, Retryable, TimestampBound};
+use txn::client::{ReadWrite, Retryable, SessionToken, TimestampBound};
 
 /// How often an open transaction says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -51,14 +51,8 @@ struct KeepAlive(AbortHandle);
 
 impl KeepAlive {
     fn start(txn: ReadWrite) -> KeepAlive {
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(KEEP_ALIVE).await;
-                if txn.keep_alive().await.is_err() {
-                    return; // the next statement hears why
-                }
-            }
-        });
+        // Why it has ended, if it has, the next statement hears.
+        let task = tokio::spawn(async move { txn.keep_alive_every(KEEP_ALIVE).await });
         KeepAlive(task.abort_handle())
     }
 }
@@ -76,6 +70,7 @@ pub struct Session {
     staleness: TimestampBound,
     commit: Option<Receipt>,
     read: Option<Timestamp>,
+    token: SessionToken,
 }
 
 impl Session {
@@ -86,6 +81,7 @@ impl Session {
             staleness: TimestampBound::Strong,
             commit: None,
             read: None,
+            token: SessionToken::default(),
         }
     }
 
@@ -130,6 +126,44 @@ impl Session {
         self.read
     }
 
+    /// What the session has seen and written (R4): another session that reads with
+    /// `TimestampBound::Session` of it sees no less.
+    pub fn token(&self) -> SessionToken {
+        self.token
+    }
+
+    /// The session goes on where another one was: from now on it is as if it had seen what that one
+    /// has seen. Counts for reads with `READ_ONLY_STALENESS = 'SESSION'`.
+    pub fn observe(&mut self, token: SessionToken) {
+        self.token = self.token.merge(token);
+    }
+
+    /// How fresh the next read without locks has to be.
+    fn bound(&self) -> TimestampBound {
+        match self.staleness {
+            TimestampBound::Session(token) => TimestampBound::Session(token.merge(self.token)),
+            other => other,
+        }
+    }
+
+    fn has_read(&mut self, at: Timestamp) {
+        self.read = Some(at);
+        self.token.observe(at);
+    }
+
+    fn has_committed(&mut self, receipt: Receipt) {
+        self.token.observe(receipt.timestamp);
+        self.commit = Some(receipt);
+    }
+
+    /// Ends a transaction that changes nothing; what it has read, the session has seen.
+    async fn give_up(&mut self, transaction: &Transaction) {
+        transaction.txn.rollback().await;
+        if let Ok(now) = self.database.client.now() {
+            self.token.observe(now.latest());
+        }
+    }
+
     /// The database.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
@@ -171,8 +205,8 @@ impl Session {
                     State::ReadWrite(Box::new(transaction), keep_alive, Aborted::default());
             }
             State::Begun(TransactionKind::ReadOnly) => {
-                let transaction = self.database.read_only(self.staleness).await?;
-                self.read = Some(transaction.timestamp());
+                let transaction = self.database.read_only(self.bound()).await?;
+                self.has_read(transaction.timestamp());
                 self.state = State::ReadOnly(Box::new(transaction));
             }
             _ => {}
@@ -201,16 +235,16 @@ impl Session {
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
         );
         if !changes {
-            let transaction = self.database.read_only(self.staleness).await?;
+            let transaction = self.database.read_only(self.bound()).await?;
             let result = transaction.run(prepared, params).await?;
             if matches!(result.tag, Tag::Select | Tag::Explain) {
-                self.read = Some(transaction.timestamp());
+                self.has_read(transaction.timestamp());
             }
             return Ok(result);
         }
         let run = self.database.run(|txn| async move { txn.run(prepared, params).await });
         let (result, receipt) = run.await?;
-        self.commit = Some(receipt.clone());
+        self.has_committed(receipt.clone());
         Ok(result.committed(receipt))
     }
 
@@ -272,6 +306,9 @@ impl Session {
             Variable::ReadOnlyStaleness => {
                 show::variable("READ_ONLY_STALENESS", Value::from(staleness_text(self.staleness)))
             }
+            Variable::SessionToken => {
+                show::variable("SESSION_TOKEN", Value::from(self.token.to_string()))
+            }
         })
     }
 
@@ -285,7 +322,7 @@ impl Session {
                 let committed = transaction.txn.commit().await;
                 drop(keep_alive);
                 let receipt = committed?;
-                self.commit = Some(receipt.clone());
+                self.has_committed(receipt.clone());
                 Ok(ResultSet::done(Tag::Commit).committed(receipt))
             }
             State::Failed(reason) => {
@@ -300,7 +337,7 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => Err(state_error("there is no transaction to roll back")),
             State::ReadWrite(transaction, _keep_alive, _) => {
-                transaction.txn.rollback().await;
+                self.give_up(&transaction).await;
                 Ok(ResultSet::done(Tag::Rollback))
             }
             _ => Ok(ResultSet::done(Tag::Rollback)),
@@ -320,7 +357,9 @@ impl Session {
             }
             _ => return Err(SqlError::internal("not a schema change")),
         };
-        self.commit = result.receipt.clone().or(self.commit.take());
+        if let Some(receipt) = &result.receipt {
+            self.has_committed(receipt.clone());
+        }
         Ok(result)
     }
 }

@@ -8,7 +8,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 use std::time::Duration;
-use txn::client::TimestampBound;
+use txn::client::{SessionToken, TimestampBound};
 
 /// What a transaction may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Variable {
     ReadTimestamp,
     /// How fresh its reads without locks are.
     ReadOnlyStaleness,
+    /// What the session has seen, for another session to go on from.
+    SessionToken,
 }
 
 pub(super) fn begin(parser: &mut Parser<'_>) -> Result<Statement> {
@@ -107,10 +109,11 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
         Some("COMMIT_TIMESTAMP") => Variable::CommitTimestamp,
         Some("READ_TIMESTAMP") => Variable::ReadTimestamp,
         Some("READ_ONLY_STALENESS") => Variable::ReadOnlyStaleness,
+        Some("SESSION_TOKEN") => Variable::SessionToken,
         Some(other) => {
             return Err(unsupported(parser, &format!("SHOW {other}")).with_hint(
-                "SHOW VARIABLE knows COMMIT_TIMESTAMP, READ_TIMESTAMP and READ_ONLY_STALENESS; \
-                 SHOW TABLES and SHOW CREATE TABLE show the schema",
+                "SHOW VARIABLE knows COMMIT_TIMESTAMP, READ_TIMESTAMP, READ_ONLY_STALENESS and \
+                 SESSION_TOKEN; SHOW TABLES and SHOW CREATE TABLE show the schema",
             ));
         }
         None => return Err(expected(parser, "VARIABLE or TABLES")),
@@ -120,7 +123,9 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
 }
 
 /// Reads a bound as drivers of Spanner spell it: `STRONG`, `EXACT_STALENESS 10s`,
-/// `MAX_STALENESS 15s`, `READ_TIMESTAMP 2014-10-02T15:01:23.045123456Z`, `MIN_READ_TIMESTAMP …`.
+/// `MAX_STALENESS 15s`, `READ_TIMESTAMP 2014-10-02T15:01:23.045123456Z`, `MIN_READ_TIMESTAMP …`;
+/// and two of our own: `SESSION`, what the session itself has seen, and `SESSION s1-…`, what another
+/// one has seen too.
 ///
 /// # Errors
 /// `Syntax`, naming what can be said.
@@ -137,9 +142,16 @@ pub fn staleness(text: &str) -> Result<TimestampBound> {
         "MAX_STALENESS" => Ok(TimestampBound::MaxStaleness(duration(rest)?)),
         "READ_TIMESTAMP" => Ok(TimestampBound::ReadTimestamp(timestamp()?)),
         "MIN_READ_TIMESTAMP" => Ok(TimestampBound::MinReadTimestamp(timestamp()?)),
+        "SESSION" if rest.is_empty() => Ok(TimestampBound::Session(SessionToken::default())),
+        "SESSION" => match rest.parse() {
+            Ok(token) => Ok(TimestampBound::Session(token)),
+            Err(_) => Err(SqlError::syntax(format!("'{rest}' is no session token"))
+                .with_hint("SHOW VARIABLE SESSION_TOKEN shows a session's own")),
+        },
         _ => Err(SqlError::syntax(format!("'{text}' is no staleness")).with_hint(
             "'STRONG', 'EXACT_STALENESS 10s', 'MAX_STALENESS 15s', \
-             'READ_TIMESTAMP 2014-10-02T15:01:23.045Z' or 'MIN_READ_TIMESTAMP …'",
+             'READ_TIMESTAMP 2014-10-02T15:01:23.045Z', 'MIN_READ_TIMESTAMP …', 'SESSION' or \
+             'SESSION s1-…'",
         )),
     }
 }
@@ -174,6 +186,8 @@ pub fn staleness_text(bound: TimestampBound) -> String {
         TimestampBound::MaxStaleness(age) => format!("MAX_STALENESS {}", duration_text(age)),
         TimestampBound::ReadTimestamp(time) => format!("READ_TIMESTAMP {}", at(time)),
         TimestampBound::MinReadTimestamp(time) => format!("MIN_READ_TIMESTAMP {}", at(time)),
+        TimestampBound::Session(token) if token == SessionToken::default() => "SESSION".into(),
+        TimestampBound::Session(token) => format!("SESSION {token}"),
     }
 }
 

@@ -151,6 +151,10 @@ fn sessions() {
             "SetStaleness(ReadTimestamp(s1412262083045123))",
         "SET READ_ONLY_STALENESS = 'MIN_READ_TIMESTAMP 2014-10-02T15:01:23Z'" =>
             "SetStaleness(MinReadTimestamp(s1412262083000000))",
+        "SET READ_ONLY_STALENESS = 'SESSION'" => "SetStaleness(Session(SessionToken(s0)))",
+        "SET READ_ONLY_STALENESS = 'session s1-50471e3ca2703'" =>
+            "SetStaleness(Session(SessionToken(s1412262083045123)))",
+        "SHOW VARIABLE SESSION_TOKEN" => "ShowVariable(SessionToken)",
         "SHOW VARIABLE COMMIT_TIMESTAMP" => "ShowVariable(CommitTimestamp)",
         "SHOW READ_TIMESTAMP" => "ShowVariable(ReadTimestamp)",
         "SHOW TABLES" => "ShowTables",
@@ -160,7 +164,9 @@ fn sessions() {
         "SET x = 1" =>
             "Syntax: expected READ_ONLY_STALENESS, found `x`\n  SET x = 1\n      ^\nHint: SET TRANSACTION and SET READ_ONLY_STALENESS are what can be set",
         "SET READ_ONLY_STALENESS = 'soon'" =>
-            "Syntax: 'soon' is no staleness\n  SET READ_ONLY_STALENESS = 'soon'\n                            ^\nHint: 'STRONG', 'EXACT_STALENESS 10s', 'MAX_STALENESS 15s', 'READ_TIMESTAMP 2014-10-02T15:01:23.045Z' or 'MIN_READ_TIMESTAMP …'",
+            "Syntax: 'soon' is no staleness\n  SET READ_ONLY_STALENESS = 'soon'\n                            ^\nHint: 'STRONG', 'EXACT_STALENESS 10s', 'MAX_STALENESS 15s', 'READ_TIMESTAMP 2014-10-02T15:01:23.045Z', 'MIN_READ_TIMESTAMP …', 'SESSION' or 'SESSION s1-…'",
+        "SET READ_ONLY_STALENESS = 'SESSION 5'" =>
+            "Syntax: '5' is no session token\n  SET READ_ONLY_STALENESS = 'SESSION 5'\n                            ^\nHint: SHOW VARIABLE SESSION_TOKEN shows a session's own",
         "BEGIN WORK" => "Syntax: unexpected `WORK` after the statement\n  BEGIN WORK\n        ^",
         " ; " => "Syntax: the statement is empty",
         "SELECT 'open" =>
@@ -178,6 +184,8 @@ fn staleness_reads_back() {
         "EXACT_STALENESS 10s",
         "MAX_STALENESS 1500ms",
         "MIN_READ_TIMESTAMP 2014-10-02T15:01:23.045123Z",
+        "SESSION",
+        "SESSION s1-50471e3ca2703",
     ] {
         assert_eq!(staleness(text).map(staleness_text), Ok(text.to_owned()));
     }

@@ -50,6 +50,8 @@ struct State {
     aborts: u32,
     /// How many more locking reads of ranges are answered before one is aborted.
     scans_left: Option<u32>,
+    /// What can be read without waiting, where it does not follow the clock.
+    safe: Option<Timestamp>,
     /// How many requests of each kind arrived.
     reads: u64,
     scans: u64,
@@ -72,6 +74,11 @@ impl Groups {
     /// Aborts a locking read of a range after so many more.
     pub fn abort_scan_after(&self, scans: u32) {
         self.state.lock().scans_left = Some(scans);
+    }
+
+    /// From now on only what is this old can be read without waiting.
+    pub fn hold_safe_time(&self, at: Timestamp) {
+        self.state.lock().safe = Some(at);
     }
 
     fn check_scan(&self, what: &ReadSet) -> Result<(), Error> {
@@ -190,6 +197,10 @@ impl Groups {
                     ReadAt::Newest { at_least } => at_least.max(self.clock.tick()),
                 };
                 ReplyBody::Snapshot { at, found: self.read(group, at, what) }
+            }
+            Body::SafeTime { .. } => {
+                let held = self.state.lock().safe;
+                ReplyBody::SafeTime(held.unwrap_or_else(|| self.clock.tick()))
             }
             Body::Prepare { txn, writes, .. } => {
                 self.state.lock().prepared.insert((txn, group), writes);

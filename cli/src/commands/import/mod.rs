@@ -238,7 +238,10 @@ impl Writer {
             // Writing it twice leaves the same rows, so an unknown outcome may be tried again too.
             let is_passing = matches!(
                 error.kind,
-                ErrorKind::Aborted | ErrorKind::OutcomeUnknown | ErrorKind::Unavailable
+                ErrorKind::Aborted
+                    | ErrorKind::OutcomeUnknown
+                    | ErrorKind::Unavailable
+                    | ErrorKind::DeadlineExceeded
             );
             if !is_passing || attempt == ATTEMPTS_MAX {
                 return Err(error);
