@@ -2,6 +2,7 @@
 //! when they have appended a configuration.
 
 use crate::node::{Action, Trap};
+use crate::strikes::Strike;
 use crate::tally::Fault;
 use crate::watch::Sighting;
 use crate::world::World;
@@ -57,10 +58,11 @@ impl World {
         let pause_ns = self.leases_ns(0.5, 3.0);
         match self.faults.rng.random_range(0..10) {
             _ if self.options.plot => self.cut_leader_off(node, group),
-            0 => self.set_trap(node, Trap { effects: 2, pause_ns: Some(pause_ns) }),
+            0 => self
+                .set_trap(node, Trap { effects: 2, strike: Strike::Pause(pause_ns), point: None }),
             1..=2 => {
                 let effects = self.faults.rng.random_range(0..12);
-                self.set_trap(node, Trap { effects, pause_ns: None });
+                self.set_trap(node, Trap { effects, strike: Strike::Crash, point: None });
             }
             _ => self.cut_leader_off(node, group),
         }

@@ -22,6 +22,11 @@ impl World {
         change(&mut self.settings);
     }
 
+    /// From now on nobody is listened to but this checker; see [`Verdicts::listen_to`].
+    pub fn listen_to(&mut self, only: Option<&'static str>) {
+        self.watch.verdicts.listen_to(only);
+    }
+
     /// How many events may happen before the run is taken for one that goes round in circles.
     pub fn allow_events(&mut self, events_max: u64) {
         self.events_max = events_max;

@@ -3,8 +3,7 @@
 
 use crate::checkers::{lease_disjoint, receipt, visibility};
 use crate::history::Violation;
-use crate::node::{Action, SimNode};
-use crate::tally::Fault;
+use crate::node::{Action, SimNode, Trap};
 use crate::world::World;
 use paxos::{ChunkWanted, Message as Paxos, Position, SnapshotId};
 use proto::request::{Reply, ReplyBody};
@@ -63,17 +62,11 @@ impl World {
         while let Some(effect) = effects.pop_front() {
             match self.node(node).spring_trap() {
                 None => self.effect(node, effect)?,
-                Some(trap) => {
+                Some(Trap { strike, point, .. }) => {
                     effects.push_front(effect);
-                    let Some(pause_ns) = trap.pause_ns else {
-                        self.note(|| format!("{node} has {} effects to go", effects.len()));
-                        self.faults.count(Fault::CrashMidStep);
-                        self.crash(node);
+                    if !self.strike(node, strike, point, &mut effects) {
                         return Ok(());
-                    };
-                    self.faults.count(Fault::PauseMidStep);
-                    self.stall(node, pause_ns, effects);
-                    return Ok(());
+                    }
                 }
             }
         }
@@ -150,13 +143,13 @@ impl World {
         if let Ok(Reply { body: ReplyBody::Committed(given), .. }) = &answer {
             self.judge(receipt::check(given))?;
         }
-        self.answer(id, answer);
+        self.answer(node, id, answer);
         Ok(())
     }
 
     /// An answer sets out for its client.
-    fn answer(&mut self, id: RequestId, answer: Result<Reply, Error>) {
-        self.answered(id);
+    fn answer(&mut self, node: NodeId, id: RequestId, answer: Result<Reply, Error>) {
+        self.answered(node, id, &answer);
         for delay in self.network.carry(&self.options, None) {
             self.schedule(delay, Action::Reply { id, answer: answer.clone() });
         }
@@ -169,7 +162,7 @@ impl World {
         for event in events {
             match event {
                 Event::Message { .. } => {}
-                Event::Request { id, .. } => self.answer(id, Err(unavailable(error))),
+                Event::Request { id, .. } => self.answer(node, id, Err(unavailable(error))),
                 other => self.node(node).deferred.push(other),
             }
         }

@@ -1,6 +1,7 @@
 //! Polls clients: their futures wait for replies and timers of the simulated world only.
 
 use crate::faults::Damage;
+use crate::workloads::Life;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
@@ -27,20 +28,24 @@ pub struct Wishes {
     pub sleeps: Vec<(Duration, oneshot::Sender<()>)>,
     /// Disks to be damaged, if the groups can bear it; the answer says whether it was done.
     pub damage: Vec<(NodeId, Damage, oneshot::Sender<bool>)>,
+    /// Clients that died: that is no wish.
+    pub deaths: u64,
 }
 
 /// The client's side of the world: transport and clock in one.
 #[derive(Clone)]
 pub struct ClientPort {
-    wishes: Arc<Mutex<Wishes>>,
+    pub(crate) wishes: Arc<Mutex<Wishes>>,
     nodes: Vec<NodeId>,
     clock: TrueTime,
+    /// Shared by all clones: they are one process.
+    pub(crate) life: Arc<Mutex<Life>>,
 }
 
 impl ClientPort {
     /// A port with its own clock.
     pub fn new(wishes: Arc<Mutex<Wishes>>, nodes: Vec<NodeId>, clock: TrueTime) -> ClientPort {
-        ClientPort { wishes, nodes, clock }
+        ClientPort { wishes, nodes, clock, life: Arc::default() }
     }
 
     /// Damages a node's disk, if all groups can bear it now; whether it was done.
@@ -54,18 +59,24 @@ impl ClientPort {
 impl Transport for ClientPort {
     fn call(&self, node: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
         let (sender, answer) = oneshot::channel();
-        self.wishes.lock().calls.push((node, request, Some(sender)));
+        if self.life.lock().goes_on() {
+            self.wishes.lock().calls.push((node, request, Some(sender)));
+        }
+        let life = self.life.clone();
         // A dropped sender is a lost message: wait for ever, the router's timer ends it.
         async move {
             match answer.await {
-                Ok(answer) => answer,
-                Err(_) => futures::future::pending().await,
+                Ok(answer) if life.lock().goes_on() => answer,
+                Ok(_) | Err(_) => futures::future::pending().await,
             }
         }
         .boxed()
     }
 
     fn cast(&self, node: NodeId, request: Request) {
+        if !self.life.lock().goes_on() {
+            return;
+        }
         self.wishes.lock().calls.push((node, request, None));
     }
 

@@ -15,6 +15,7 @@
 use crate::history::Violation;
 use crate::node::{Action, Trap};
 use crate::options::Lasting;
+use crate::strikes::Strike;
 use crate::tally::{Fault, FaultCount};
 use crate::world::World;
 use proto::NodeId;
@@ -82,6 +83,10 @@ impl Faults {
         self.counts.add(fault, 1);
     }
 
+    pub fn count_many(&mut self, fault: Fault, times: u64) {
+        self.counts.add(fault, times);
+    }
+
     pub fn counts(&self) -> FaultCount {
         self.counts
     }
@@ -136,7 +141,7 @@ impl World {
             }
             Kind::Crash if self.faults.rng.random_bool(0.6) => {
                 let effects = self.faults.rng.random_range(0..12);
-                self.set_trap(one, Trap { effects, pause_ns: None });
+                self.set_trap(one, Trap { effects, strike: Strike::Crash, point: None });
             }
             Kind::Crash => {
                 self.faults.count(Fault::Crash);
@@ -147,7 +152,10 @@ impl World {
                 let pause_ns = self.leases_ns(0.1, 3.0);
                 if self.faults.rng.random_bool(0.6) {
                     let effects = self.faults.rng.random_range(0..12);
-                    self.set_trap(one, Trap { effects, pause_ns: Some(pause_ns) });
+                    self.set_trap(
+                        one,
+                        Trap { effects, strike: Strike::Pause(pause_ns), point: None },
+                    );
                 } else {
                     self.faults.count(Fault::Pause);
                     self.stall(one, pause_ns, Default::default());

@@ -17,10 +17,11 @@
 //!                        └─ after every event: visibility, leases, agreement, clock bounds
 //! ```
 //!
-//! - [`scenario`]: what is simulated: `bank`, `paxos`, `membership`; one run of it.
+//! - [`scenario`]: what is simulated, by name; one run of it.
 //! - [`world`]: the queue, the nodes, the events. `node`, `effects`, `state`: its parts.
 //! - [`faults`], `ambush`: what goes wrong. [`network`]: links. [`options`]: how much of it.
-//! - [`clients`]: transfers between accounts. [`operator`]: transfers of leadership, members.
+//! - [`workloads`]: what clients do, one file each. [`operator`]: transfers of leadership, members.
+//! - [`crash_points`]: the points of a commit at which leaders are struck (`strikes`).
 //! - [`history`]: what clients did and saw. [`checkers`]: one file per promise; `watch` asks them
 //!   after every step. [`plants`]: who must notice which planted fault.
 //! - [`lab`]: the clock laboratory: experiments on such worlds, and their reports. [`controls`]: what
@@ -36,8 +37,8 @@ pub use ::history;
 
 mod ambush;
 pub mod checkers;
-pub mod clients;
 pub mod controls;
+pub mod crash_points;
 mod effects;
 pub mod executor;
 pub mod faults;
@@ -50,9 +51,11 @@ pub mod plants;
 pub mod run;
 pub mod scenario;
 mod state;
+mod strikes;
 pub mod tally;
 pub mod timekeeping;
 pub mod trace;
 pub mod verdicts;
 mod watch;
+pub mod workloads;
 pub mod world;

@@ -1,6 +1,8 @@
 //! One simulated machine: a server, its disk, its clock.
 
+use crate::crash_points::Point;
 use crate::effects::Effect;
+use crate::strikes::Strike;
 use crate::timekeeping::Keeper;
 use proto::request::{Reply, Request};
 use proto::{Error, GroupId, NodeId};
@@ -111,8 +113,9 @@ impl Action {
 /// What happens to a process after so many more of its effects.
 pub(crate) struct Trap {
     pub effects: u32,
-    /// `None`: it crashes; else it pauses for so long.
-    pub pause_ns: Option<u64>,
+    pub strike: Strike,
+    /// The point of a commit at which it was laid.
+    pub point: Option<Point>,
 }
 
 /// See the [module](self).

@@ -1,10 +1,10 @@
 //! Whoever runs the cluster: asks for other leaders and other members, loses disks, and puts in
 //! order again what is broken.
 
-use crate::clients::client;
 use crate::executor::ClientPort;
 use crate::faults::Damage;
 use crate::options::Options;
+use crate::workloads::client;
 use crate::world::{World, stream};
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -65,9 +65,15 @@ pub struct Operator {
 impl Operator {
     /// An operator with orders at a desk.
     pub fn new(world: &mut World, seed: u64, desk: Desk, done: Arc<Mutex<Done>>) -> Operator {
-        let config = ClientConfig { attempt_ms: 100, operation_ms: 600, ..ClientConfig::default() };
+        let port = world.client_port();
+        let config = ClientConfig {
+            attempt_ms: 100,
+            operation_ms: 600,
+            seed: seed ^ 1_000,
+            ..ClientConfig::default()
+        };
         Operator {
-            client: client(world, 1_000, seed, config),
+            client: client(&port, &world.options, 1_000, config),
             port: world.client_port(),
             options: world.options.clone(),
             nodes: world.node_ids(),
@@ -246,7 +252,7 @@ impl Operator {
             let odd = voters.len() % 2 == 1;
             let newcomer = self.options.founders + 1;
             voters.remove(&NodeId(self.rng.random_range(1..=self.options.founders)));
-            if odd && self.rng.random_bool(0.7) {
+            if newcomer <= self.options.nodes && odd && self.rng.random_bool(0.7) {
                 voters.insert(NodeId(self.rng.random_range(newcomer..=self.options.nodes)));
             }
         }

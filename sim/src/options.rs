@@ -1,6 +1,8 @@
 //! What one run is like, drawn from its seed.
 
+use crate::crash_points::Point;
 use crate::scenario::Scenario;
+use crate::workloads::Kind as Work;
 use paxos::Limits;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -88,16 +90,24 @@ pub struct Options {
     pub txn_timeout_ms: u64,
     /// Probability that a client forgets a transaction half-way, as if it had died.
     pub forgetful: f64,
+    /// Probability that a client dies in the middle of an attempt, after any message.
+    pub mortality: f64,
+    /// The point of a commit over several groups at which leaders are struck.
+    pub crash_point: Option<Point>,
+    /// Whether locks end when a commit is chosen, and not when it takes effect.
+    pub early_release: bool,
+    /// What clients do.
+    pub workload: Work,
     /// Clients at work, and what each does.
     pub clients: u32,
     /// Transactions of each client.
     pub operations: u32,
-    /// How many of ten transactions add all accounts up.
+    /// How many of ten transactions add all accounts up, in the bank.
     pub audits: u32,
     /// Longest pause of a client between two of them.
     pub think_us: u64,
-    /// Accounts; fewer make more conflicts.
-    pub accounts: u32,
+    /// Keys; fewer make more conflicts.
+    pub keys: u32,
     /// How long the safety phase lasts at most.
     pub safety_us: u64,
 }
@@ -116,7 +126,10 @@ impl Options {
         }
         if scenario == Scenario::Membership {
             options.members(rng);
+        } else if scenario.has_many_groups() {
+            options.spread(rng);
         }
+        options.outlast_a_round();
         // Last, so that it shuffles nothing that is drawn above.
         options.clock_loss_every_us = pick(rng, &[0, 0, 0, 500_000]);
         options
@@ -146,7 +159,11 @@ impl Options {
             forgetful: pick(rng, &[0.0, 0.05]),
             clients: rng.random_range(2..=6),
             operations: rng.random_range(6..=20),
-            accounts: pick(rng, &[4, 8, 24]),
+            keys: pick(rng, &[4, 8, 24]),
+            mortality: 0.0,
+            crash_point: None,
+            early_release: true,
+            workload: Work::Bank,
             limits: limits(rng),
             pause_every_us: pick(rng, &[0, 0, 1_000_000]),
             slow_disk_every_us: pick(rng, &[0, 0, 2_000_000]),
@@ -204,11 +221,15 @@ impl Options {
             lasting: Lasting::Nothing,
             txn_timeout_ms: 10_000,
             forgetful: 0.0,
+            mortality: 0.0,
+            crash_point: None,
+            early_release: true,
+            workload: Work::Bank,
             clients: 0,
             operations: 0,
             audits: 0,
             think_us: 0,
-            accounts: 0,
+            keys: 0,
             safety_us: 0,
         }
     }
@@ -242,7 +263,7 @@ impl Options {
         self.clients = rng.random_range(2..=4);
         self.operations = rng.random_range(8..=24);
         self.think_us = pick(rng, &[20_000, 150_000, 700_000]);
-        self.accounts = pick(rng, &[2, 4, 8]);
+        self.keys = pick(rng, &[2, 4, 8]);
         self.safety_us = 3_000_000;
         let fit = 2 * self.safety_us / self.think_us;
         self.operations = self.operations.min(fit as u32 + 2);
@@ -284,6 +305,72 @@ impl Options {
             // No node need see a quorum of such voters as these.
             self.lasting = Lasting::Nothing;
         }
+    }
+
+    /// A lease begins as a quorum has answered, and ends a lease after it was asked (L2): one that is
+    /// no longer than such a round with its syncs never begins, and one that is hardly longer serves
+    /// hardly anybody. Nobody would run such a cluster, and no bound could be stated for it.
+    fn outlast_a_round(&mut self) {
+        let round_us = 2 * self.latency_us.1 + self.sync_us.1 + 2 * self.epsilon_us;
+        for lease_ms in [120, 250, 500] {
+            if 1_000 * self.lease_ms < 2 * round_us {
+                self.lease_ms = self.lease_ms.max(lease_ms);
+            }
+        }
+    }
+
+    /// Several groups, with all that can go wrong where the disks stay well; the members change too.
+    fn spread(&mut self, rng: &mut SmallRng) {
+        self.groups = pick(rng, &[2, 3, 4]);
+        self.nodes = pick(rng, &[3, 3, 4, 5]);
+        self.founders = if self.nodes > 3 && rng.random_bool(0.5) { 3 } else { self.nodes };
+        self.change_every_us = pick(rng, &[0, 0, 150_000, 500_000]);
+        self.transfer_every_us = pick(rng, &[0, 60_000, 200_000]);
+        self.eager = self.change_every_us > 0 && rng.random_bool(0.3);
+        self.clients = rng.random_range(3..=6);
+        self.operations = rng.random_range(10..=24);
+        self.think_us = pick(rng, &[5_000, 50_000, 250_000]);
+        self.keys = pick(rng, &[2, 4, 6, 12]);
+        self.workload = self.scenario.workload();
+        self.early_release = pick(rng, &[true, true, false]);
+        if self.change_every_us > 0 {
+            self.rot = 0.0; // who is still to be sent what it lost may be one too many
+        }
+        if self.sync_us.1 > 2_000 {
+            // The groups of a node share its disk, and each renews its votes on it.
+            self.groups = 2;
+            self.lease_ms = 250;
+        }
+        if self.lasting == Lasting::Chain {
+            // Two leaders that cannot talk to each other commit nothing together.
+            self.lasting = Lasting::CutOff;
+        }
+        match self.scenario {
+            Scenario::CoordinatorCrash | Scenario::ParticipantCrash => self.crash_points(rng),
+            Scenario::ClientCrash => {
+                self.workload = pick(rng, &[Work::Bank, Work::ListAppend, Work::ListAppend]);
+                self.mortality = pick(rng, &[0.3, 0.6]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaders are struck at one point of the commit, and less often at random.
+    fn crash_points(&mut self, rng: &mut SmallRng) {
+        let points = match self.scenario {
+            Scenario::CoordinatorCrash => &Point::COORDINATOR[..],
+            _ => &Point::PARTICIPANT[..],
+        };
+        self.crash_point = Some(pick(rng, points));
+        if self.crash_point == Some(Point::BeforeNotify) {
+            self.early_release = false; // else the participants hear before the client
+        }
+        self.workload = pick(rng, &[Work::Bank, Work::ListAppend, Work::ListAppend]);
+        self.crash_every_us *= 2;
+        self.cut_every_us *= 2;
+        self.ambush = 0.0;
+        self.plot = false;
+        self.loss = self.loss.min(0.005);
     }
 
     /// How often a leader says that it is there.
@@ -354,7 +441,19 @@ impl fmt::Display for Options {
         if self.eager {
             f.write_str(", eager operator")?;
         }
-        for (what, p) in [("rot", self.rot), ("ambush", self.ambush), ("damage", self.damage)] {
+        if !self.early_release {
+            f.write_str(", late release")?;
+        }
+        if let Some(point) = self.crash_point {
+            write!(f, ", crashes {point}")?;
+        }
+        let chances = [
+            ("rot", self.rot),
+            ("ambush", self.ambush),
+            ("damage", self.damage),
+            ("mortality", self.mortality),
+        ];
+        for (what, p) in chances {
             if p > 0.0 {
                 write!(f, ", {what} {p}")?;
             }
@@ -362,14 +461,15 @@ impl fmt::Display for Options {
         write!(
             f,
             ", outages to {} ms, lasting: {:?}, silence {} ms, forgetful {}, {} clients × {} on {} \
-             accounts",
+             keys, {}",
             self.outage_us / 1_000,
             self.lasting,
             self.txn_timeout_ms,
             self.forgetful,
             self.clients,
             self.operations,
-            self.accounts,
+            self.keys,
+            self.workload,
         )
     }
 }

@@ -2,7 +2,7 @@
 //! counts only after it has failed on purpose.
 
 use crate::scenario::Scenario;
-use proto::plant::Plant;
+use proto::plant::{Plant, planted};
 
 /// A planted fault, and who must notice it.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,15 @@ pub struct Control {
     pub checker: &'static str,
     /// Within the seeds from 0 up to this.
     pub within: u64,
+    /// Nobody else is listened to: whoever sees into the servers would notice before.
+    pub alone: bool,
+}
+
+/// Who alone is listened to in this scenario, under the fault that is planted; `None`: everyone.
+pub fn only(scenario: Scenario) -> Option<&'static str> {
+    let mut alone = CONTROLS.iter().filter(|control| control.alone);
+    let planted = alone.find(|control| planted(control.plant) && control.scenario == scenario);
+    planted.map(|control| control.checker)
 }
 
 const fn control(
@@ -25,7 +34,11 @@ const fn control(
     scenario: Scenario,
     checker: &'static str,
 ) -> Control {
-    Control { plant, rule, scenario, checker, within: 200 }
+    Control { plant, rule, scenario, checker, within: 200, alone: false }
+}
+
+const fn alone(control: Control) -> Control {
+    Control { alone: true, ..control }
 }
 
 /// Every plant, once.
@@ -41,18 +54,18 @@ pub const CONTROLS: [Control; Plant::ALL.len()] = [
     control(Plant::OldSnapshotWins, "P6", Scenario::Paxos, "durability"),
     control(Plant::ConfigWithoutOwnBallot, "P9", Scenario::Membership, "durability"),
     control(Plant::SingleStepMembership, "P9", Scenario::Membership, "durability"),
-    control(Plant::EpsilonZero, "T1", Scenario::Bank, "external_consistency"),
+    alone(control(Plant::EpsilonZero, "T1", Scenario::CausalReverse, "history")),
     control(Plant::SFromEarliest, "X7", Scenario::Bank, "receipt"),
-    control(Plant::OneGroupSread, "R3", Scenario::Bank, "external_consistency"),
-    control(Plant::FollowerAppliesEarly, "X8", Scenario::Bank, "visibility"),
-    control(Plant::TmIgnored, "R1", Scenario::Bank, "snapshot"),
-    control(Plant::MinNextTsForgotten, "R2", Scenario::Bank, "snapshot"),
-    control(Plant::ReadLocksSurvive, "X3", Scenario::Bank, "snapshot"),
-    control(Plant::PreparedWounded, "X2", Scenario::Bank, "locks"),
-    control(Plant::RetryNewId, "X9", Scenario::Bank, "atomicity"),
-    control(Plant::PrepareUnlogged, "X6", Scenario::Bank, "atomicity"),
-    control(Plant::OutcomeForgotten, "X9", Scenario::Bank, "atomicity"),
-    control(Plant::EarlyReleaseWithoutWait, "X8", Scenario::Bank, "external_consistency"),
+    control(Plant::OneGroupSread, "R3", Scenario::CausalReverse, "history"),
+    control(Plant::FollowerAppliesEarly, "X8", Scenario::FollowerReads, "visibility"),
+    control(Plant::TmIgnored, "R1", Scenario::FollowerReads, "snapshot"),
+    control(Plant::MinNextTsForgotten, "R2", Scenario::FollowerReads, "snapshot"),
+    control(Plant::ReadLocksSurvive, "X3", Scenario::WriteSkew, "snapshot"),
+    control(Plant::PreparedWounded, "X2", Scenario::HotRow, "locks"),
+    control(Plant::RetryNewId, "X9", Scenario::ListAppend, "atomicity"),
+    control(Plant::PrepareUnlogged, "X6", Scenario::ParticipantCrash, "atomicity"),
+    control(Plant::OutcomeForgotten, "X9", Scenario::CoordinatorCrash, "atomicity"),
+    alone(control(Plant::EarlyReleaseWithoutWait, "X8", Scenario::HotRow, "history")),
 ];
 
 #[cfg(test)]

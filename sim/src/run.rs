@@ -32,15 +32,25 @@ pub struct Summary {
 impl Summary {
     /// Adds a run.
     pub fn add(&mut self, report: &Report) {
-        let Tally { events, simulated_us, elections, leader_changes, snapshots_installed, faults } =
-            report.tally;
+        let Tally {
+            events,
+            simulated_us,
+            elections,
+            leader_changes,
+            snapshots_installed,
+            follower_reads,
+            faults,
+            points,
+        } = report.tally;
         let sum = &mut self.tally;
         sum.events += events;
         sum.simulated_us += simulated_us;
         sum.elections += elections;
         sum.leader_changes += leader_changes;
         sum.snapshots_installed += snapshots_installed;
+        sum.follower_reads += follower_reads;
         sum.faults.merge(&faults);
+        sum.points.merge(&points);
         self.operator.transfers += report.operator.transfers;
         self.operator.transfers_refused += report.operator.transfers_refused;
         self.operator.changes += report.operator.changes;
@@ -141,8 +151,8 @@ mod tests {
 
     fn holds(scenario: Scenario, seeds: u64, never: &[Fault]) {
         let summary = many(scenario, 0..seeds, 2, 1, &|_, _| true);
-        assert!(summary.violations.is_empty(), "{:?}", summary.violations);
-        assert!(summary.committed > 0 && summary.snapshots > 0);
+        assert!(summary.violations.is_empty(), "{scenario}: {:?}", summary.violations);
+        assert!(summary.committed > 0 && summary.snapshots > 0, "{scenario}");
         for (fault, name) in Fault::ALL {
             let injected = summary.faults().of(fault) > 0;
             assert_eq!(injected, !never.contains(&fault), "{scenario}: {name}");
@@ -151,9 +161,19 @@ mod tests {
 
     #[test]
     fn a_few_seeds_hold_all_promises() {
-        holds(Scenario::Bank, 24, &[Fault::Ambush, Fault::Rot, Fault::Wipe]);
-        holds(Scenario::Paxos, 24, &[Fault::Wipe]);
-        holds(Scenario::Membership, 40, &[]);
+        use Fault::{Ambush, ClientDied, Rot, Wipe};
+        holds(Scenario::Bank, 24, &[Ambush, Rot, Wipe, ClientDied]);
+        holds(Scenario::Paxos, 24, &[Wipe, ClientDied]);
+        holds(Scenario::Membership, 40, &[ClientDied]);
+        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.has_many_groups()) {
+            match scenario {
+                Scenario::CoordinatorCrash | Scenario::ParticipantCrash => {
+                    holds(scenario, 15, &[Ambush, Wipe, ClientDied]);
+                }
+                Scenario::ClientCrash => holds(scenario, 15, &[Wipe]),
+                _ => holds(scenario, 15, &[Wipe, ClientDied]),
+            }
+        }
     }
 
     /// A witness led, removed itself, and served from a tablet that it never had; another one led

@@ -1,9 +1,10 @@
 //! What the world knows of its groups as a whole: who belongs to them, whether all is quiet and
 //! everyone has the same.
 
+use crate::checkers::atomicity;
 use crate::history::Violation;
 use crate::world::World;
-use paxos::{Configuration, Position, Replica};
+use paxos::{Configuration, Payload, Position, Replica};
 use proto::{GroupId, NodeId, Seat, codec};
 use spanserver::meta;
 use spanserver::storage::{Engine, Pinned};
@@ -137,6 +138,23 @@ impl World {
             self.compare_contents(node, 1)?;
         }
         Ok(())
+    }
+
+    /// X6, X9: whether all groups have decided alike, by their logs and by what they remember.
+    ///
+    /// # Errors
+    /// The violation.
+    pub fn check_atomicity(&self) -> Result<(), Violation> {
+        let commands = self.watch.agreement.all().filter_map(|(group, slot, entry)| {
+            let Payload::Command(bytes) = &entry.payload else { return None };
+            Some((group, slot, codec::decode(bytes).expect("what was applied is a command")))
+        });
+        atomicity::check(&commands.collect::<Vec<_>>())?;
+        let tables = self.servers().flat_map(|(_, server)| server.groups());
+        atomicity::check_tables(tables.flat_map(|(id, group)| {
+            let outcomes = group.manager().replicated().outcomes.iter();
+            outcomes.map(move |(txn, record)| (id, *txn, record.outcome))
+        }))
     }
 
     /// Who leads a group, when it is quiet; and that it remembers what clients were told.

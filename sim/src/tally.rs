@@ -1,5 +1,6 @@
 //! What is counted in a run.
 
+use crate::crash_points::Point;
 use std::fmt;
 
 /// The kinds of faults, as they are counted.
@@ -38,6 +39,8 @@ pub enum Fault {
     Rot,
     /// A disk was lost.
     Wipe,
+    /// A client died in the middle of a transaction.
+    ClientDied,
     /// A message was lost.
     Lost,
     /// A message came twice.
@@ -46,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with what reports call them.
-    pub const ALL: [(Fault, &'static str); 18] = [
+    pub const ALL: [(Fault, &'static str); 19] = [
         (Fault::Crash, "crashes"),
         (Fault::CrashMidStep, "crashes within a step"),
         (Fault::PowerCut, "power cuts"),
@@ -63,6 +66,7 @@ impl Fault {
         (Fault::ClockLost, "clocks lost"),
         (Fault::Rot, "entries rotten"),
         (Fault::Wipe, "disks wiped"),
+        (Fault::ClientDied, "clients dead"),
         (Fault::Lost, "messages lost"),
         (Fault::Duplicated, "messages duplicated"),
     ];
@@ -95,6 +99,26 @@ impl fmt::Display for FaultCount {
     }
 }
 
+/// How often a leader was struck at each point of a commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PointCount([u64; Point::COUNT]);
+
+impl PointCount {
+    /// How often.
+    pub fn of(&self, point: Point) -> u64 {
+        self.0[point as usize]
+    }
+
+    pub(crate) fn add(&mut self, point: Point) {
+        self.0[point as usize] += 1;
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &PointCount) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
+    }
+}
+
 /// What a world has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -108,6 +132,10 @@ pub struct Tally {
     pub leader_changes: u64,
     /// Snapshots that took the place of a tablet.
     pub snapshots_installed: u64,
+    /// Reads at a timestamp that a replica answered which did not lead.
+    pub follower_reads: u64,
     /// Faults injected.
     pub faults: FaultCount,
+    /// Leaders struck at points of a commit.
+    pub points: PointCount,
 }

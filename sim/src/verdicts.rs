@@ -24,6 +24,8 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts {
     collecting: bool,
+    /// Who is listened to; `None`: everyone.
+    only: Option<&'static str>,
     found: BTreeMap<&'static str, Found>,
 }
 
@@ -31,6 +33,16 @@ impl Verdicts {
     /// From now on violations are collected, and end nothing.
     pub fn collect(&mut self) {
         self.collecting = true;
+    }
+
+    /// From now on nobody is listened to but this checker: would it have noticed by itself?
+    pub fn listen_to(&mut self, only: Option<&'static str>) {
+        self.only = only;
+    }
+
+    /// Whether what this checker says counts.
+    pub fn counts(&self, violation: &Violation) -> bool {
+        self.only.is_none_or(|only| only == violation.checker)
     }
 
     /// Takes what a checker says at `absolute_ns`.
@@ -43,6 +55,9 @@ impl Verdicts {
         verdict: Result<(), Violation>,
     ) -> Result<(), Violation> {
         let Err(violation) = verdict else { return Ok(()) };
+        if !self.counts(&violation) {
+            return Ok(());
+        }
         if !self.collecting {
             return Err(violation);
         }

@@ -3,11 +3,13 @@
 use crate::checkers::agreement::Agreement;
 use crate::checkers::durability::Durability;
 use crate::checkers::lease_disjoint::{Lease, Leases};
+use crate::checkers::locks;
 use crate::history::Violation;
 use crate::verdicts::Verdicts;
-use paxos::Position;
-use proto::{Ballot, GroupId, NodeId, Slot};
+use paxos::{Payload, Position};
+use proto::{Ballot, Command, GroupId, NodeId, Slot, TxnId, codec};
 use spanserver::Server;
+use spanserver::group::Group;
 use std::collections::{BTreeMap, BTreeSet};
 use truetime::Interval;
 
@@ -38,6 +40,24 @@ pub(crate) struct Watch {
     last_leader: BTreeMap<GroupId, NodeId>,
     pub elections: u64,
     pub leader_changes: u64,
+}
+
+/// Keys and ranges that are looked at in one lock table.
+const SPANS_MAX: usize = 256;
+
+/// Whose decision is chosen and has not taken effect.
+fn decided(replica: &paxos::Replica) -> Vec<TxnId> {
+    let (_, _, chosen, applied) = replica.positions();
+    let slots = (applied.0 + 1..=chosen.0).map(Slot);
+    let commands = slots.filter_map(|slot| match &replica.entry(slot)?.payload {
+        Payload::Command(bytes) => codec::decode(bytes).ok(),
+        _ => None,
+    });
+    let decisions = commands.filter_map(|command| match command {
+        Command::Decide { txn, .. } => Some(txn),
+        _ => None,
+    });
+    decisions.collect()
 }
 
 impl Watch {
@@ -84,6 +104,7 @@ impl Watch {
                 let disjoint = self.leases.check(absolute_ns, now, id, lease);
                 self.verdicts.take(absolute_ns, disjoint)?;
             }
+            self.look_at_locks(absolute_ns, group)?;
             let at = replica.configuration().0;
             let before = self.configured.insert((node, id), at);
             if before.is_some_and(|before| before != at) && at.ballot == ballot {
@@ -91,6 +112,19 @@ impl Watch {
             }
         }
         Ok(sightings)
+    }
+
+    fn look_at_locks(&mut self, absolute_ns: u64, group: &Group) -> Result<(), Violation> {
+        let manager = group.manager();
+        if manager.serving().is_none() || manager.lock_holders() == 0 {
+            return Ok(());
+        }
+        let prepared = &manager.replicated().prepared;
+        // Locks end as a decision is chosen, and it takes effect later.
+        let decided = if prepared.is_empty() { Vec::new() } else { decided(group.replica()) };
+        let undecided = prepared.values().filter(|record| !decided.contains(&record.txn));
+        let held = locks::check(&manager.lock_report(SPANS_MAX), undecided);
+        self.verdicts.take(absolute_ns, held)
     }
 
     fn compare(

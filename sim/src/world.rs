@@ -8,20 +8,23 @@ use crate::history::Violation;
 use crate::network::Network;
 use crate::node::{Action, SimNode};
 use crate::options::Options;
+use crate::strikes::Strikes;
 use crate::tally::{Fault, Tally};
 use crate::timekeeping::Master;
 use crate::trace;
 use crate::watch::Watch;
+use crate::workloads::settling::Asked;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use proto::request::{Body, ReplyBody};
-use proto::{GroupId, NodeId, TxnId};
+use proto::plant::{Plant, planted};
+use proto::request::{Body, Reply, ReplyBody};
+use proto::{Error, GroupId, NodeId, TxnId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use spanserver::runtime::execute;
 use spanserver::storage::Memory;
-use spanserver::{Event, Server, Settings};
-use std::collections::BTreeMap;
+use spanserver::{Event, Message, Server, Settings};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use truetime::providers::{Drift, Simulated};
@@ -56,9 +59,14 @@ pub struct World {
     wishes: Arc<Mutex<Wishes>>,
     answers: BTreeMap<RequestId, Answer>,
     /// Commits that were asked for.
-    commits: BTreeMap<RequestId, TxnId>,
+    commits: BTreeMap<RequestId, Commit>,
     pub(crate) handled: BTreeMap<TxnId, Handled>,
+    /// Who was asked to coordinate.
+    asked: Asked,
+    /// Reads at a timestamp, of which nobody has said anything yet.
+    snapshots: BTreeSet<RequestId>,
     next_request: u64,
+    pub(crate) strikes: Strikes,
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
     /// After so many events the run is taken for one that goes round in circles.
@@ -67,6 +75,14 @@ pub struct World {
     pub(crate) contents_every: u64,
     trace_hash: u64,
     trace: bool,
+}
+
+/// A commit that was asked for.
+#[derive(Clone, Copy)]
+struct Commit {
+    txn: TxnId,
+    /// It writes, or is over several groups: who answers has a record of it.
+    recorded: bool,
 }
 
 /// Where a commit was last asked for, in absolute time, which its receipt does not know.
@@ -78,6 +94,11 @@ pub struct Handled {
     pub arrived_ns: u64,
     /// When an answer left; `None`: not yet.
     pub left_ns: Option<u64>,
+}
+
+/// How far off a clock claims to be at most.
+fn claimed_ns(epsilon_ns: u64) -> u64 {
+    if planted(Plant::EpsilonZero) { 0 } else { epsilon_ns }
 }
 
 /// A stream of random numbers for one concern.
@@ -97,6 +118,7 @@ impl World {
             ..Settings::default()
         };
         settings.txn.txn_timeout_ms = options.txn_timeout_ms;
+        settings.txn.early_release = options.early_release;
         let groups: Vec<GroupId> = (1..=options.groups).map(GroupId).collect();
         let founders: Vec<NodeId> = (1..=options.founders).map(NodeId).collect();
         let mut clocks = stream(seed, 2);
@@ -104,7 +126,7 @@ impl World {
         for node in (1..=options.nodes).map(NodeId) {
             let epsilon_ns = options.epsilon_us * 1_000;
             let drift = Drift::honest(&mut clocks, epsilon_ns);
-            let clock = Simulated::new(absolute_ns.clone(), drift, epsilon_ns);
+            let clock = Simulated::new(absolute_ns.clone(), drift, claimed_ns(epsilon_ns));
             let engine = Arc::new(Memory::default());
             if founders.contains(&node) {
                 let founded = spanserver::found(engine.as_ref(), groups.clone(), &founders);
@@ -131,7 +153,10 @@ impl World {
             answers: BTreeMap::new(),
             commits: BTreeMap::new(),
             handled: BTreeMap::new(),
+            asked: Asked::default(),
+            snapshots: BTreeSet::new(),
             next_request: 1,
+            strikes: Strikes::default(),
             watch: Watch::default(),
             tally: Tally::default(),
             events_max: EVENTS_MAX,
@@ -150,11 +175,16 @@ impl World {
         self.absolute_ns.clone()
     }
 
+    /// Who was asked to coordinate which commit, shared with whoever settles them in the end.
+    pub fn asked(&self) -> Asked {
+        self.asked.clone()
+    }
+
     /// A port for one client, with a clock of its own.
     pub fn client_port(&mut self) -> ClientPort {
         let epsilon_ns = self.options.epsilon_us * 1_000;
         let drift = Drift::honest(&mut self.clocks, epsilon_ns);
-        let clock = Simulated::new(self.absolute_ns.clone(), drift, epsilon_ns);
+        let clock = Simulated::new(self.absolute_ns.clone(), drift, claimed_ns(epsilon_ns));
         self.open_port(self.node_ids(), TrueTime::new(clock))
     }
 
@@ -281,6 +311,7 @@ impl World {
             }
             return Ok(());
         }
+        let Some(action) = self.strike_on_arrival(action) else { return Ok(()) };
         match action {
             Action::Deliver { to, from, message } if self.up(to) => {
                 self.note(|| format!("{from} -> {to} {}", trace::message(&message)));
@@ -290,7 +321,7 @@ impl World {
                 let group = request.group;
                 let what = trace::request(&request);
                 self.note(|| format!("client -> {to} r{} {group} {what}", id.0));
-                if let Some(txn) = self.commits.get(&id) {
+                if let Some(Commit { txn, .. }) = self.commits.get(&id) {
                     let now_ns = self.now_ns();
                     let handled = Handled { node: to, arrived_ns: now_ns, left_ns: None };
                     self.handled.insert(*txn, handled);
@@ -343,7 +374,7 @@ impl World {
                     Err(error) => format!("answer r{}: {error}", id.0),
                 });
                 if let Ok(ReplyBody::Committed(receipt)) = answer.as_ref().map(|reply| &reply.body)
-                    && let Some(txn) = self.commits.remove(&id)
+                    && let Some(Commit { txn, recorded: true }) = self.commits.remove(&id)
                 {
                     self.watch.durability.acknowledged(receipt.group, txn, receipt.timestamp);
                 }
@@ -428,13 +459,21 @@ impl World {
         if std::mem::take(&mut this.clock_was_wrong) {
             server.clock_mended();
         }
+        let heard = admitted.iter().find_map(|event| match event {
+            Event::Message { message: Message::Txn(message), .. } => Some(message.txn),
+            _ => None,
+        });
         let out = server.step(now, admitted);
         let sightings = self.watch.look(now_ns, now, node, server)?;
         for sighting in sightings {
             self.ambush(sighting);
         }
         self.schedule_wake(node, now, out.wake_after);
-        self.carry_out(node, in_order(out))
+        let mut effects = in_order(out);
+        match self.strike_after_step(node, heard, &mut effects) {
+            true => self.carry_out(node, effects),
+            false => Ok(()),
+        }
     }
 
     fn schedule_wake(&mut self, node: NodeId, now: Interval, wake_after: Timestamp) {
@@ -475,18 +514,29 @@ impl World {
         self.step(node, Vec::new())
     }
 
+    /// Which commit a request asked for.
+    pub(crate) fn commit_of(&self, id: RequestId) -> Option<TxnId> {
+        self.commits.get(&id).map(|commit| commit.txn)
+    }
+
     /// An answer sets out for a client.
-    pub(crate) fn answered(&mut self, id: RequestId) {
+    pub(crate) fn answered(&mut self, node: NodeId, id: RequestId, answer: &Result<Reply, Error>) {
         let now_ns = self.now_ns();
-        let txn = self.commits.get(&id).copied();
-        if let Some(handled) = txn.and_then(|txn| self.handled.get_mut(&txn)) {
+        if self.snapshots.remove(&id)
+            && let Ok(Reply { ballot, .. }) = answer
+        {
+            self.tally.follower_reads += u64::from(ballot.node != node);
+        }
+        if let Some(handled) = self.commit_of(id).and_then(|txn| self.handled.get_mut(&txn)) {
             handled.left_ns = Some(now_ns);
         }
     }
 
     fn grant_wishes(&mut self) {
         loop {
-            let Wishes { calls, sleeps, damage } = std::mem::take(&mut *self.wishes.lock());
+            let wishes = std::mem::take(&mut *self.wishes.lock());
+            let Wishes { calls, sleeps, damage, deaths } = wishes;
+            self.faults.count_many(Fault::ClientDied, deaths);
             if calls.is_empty() && sleeps.is_empty() && damage.is_empty() {
                 return;
             }
@@ -497,8 +547,14 @@ impl World {
             for (to, request, sender) in calls {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
-                if let Body::Commit { txn, .. } = &request.body {
-                    self.commits.insert(id, *txn);
+                if let Body::Commit { txn, writes, participants, .. } = &request.body {
+                    let recorded = !writes.is_empty() || !participants.is_empty();
+                    self.commits.insert(id, Commit { txn: *txn, recorded });
+                    self.strikes.commit(*txn, request.group, participants);
+                    self.asked.lock().insert(*txn, request.group);
+                }
+                if let Body::Snapshot { .. } = &request.body {
+                    self.snapshots.insert(id);
                 }
                 if let Some(sender) = sender {
                     self.answers.insert(id, sender);

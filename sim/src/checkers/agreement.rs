@@ -38,6 +38,13 @@ impl Agreement {
         Err(Violation::new("agreement", "P2", what))
     }
 
+    /// All that was applied anywhere, of each group in the order of its slots.
+    pub fn all(&self) -> impl Iterator<Item = (GroupId, Slot, &Entry)> {
+        self.chosen.iter().flat_map(|(group, slots)| {
+            slots.iter().map(move |(slot, (_, entry))| (*group, *slot, entry))
+        })
+    }
+
     /// Judges what a node's tablet and tables hold when it has applied up to `slot`.
     ///
     /// # Errors
