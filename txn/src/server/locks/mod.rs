@@ -285,7 +285,8 @@ impl LockTable {
         }
     }
 
-    /// From now on the transaction is never wounded (X2).
+    /// From now on the transaction is never wounded (X2). It has what it needs, and asks for no more
+    /// locks: it would not always be woken for them.
     ///
     /// ```
     /// # use proto::{Key, TxnId, keys::Span, request::{Age, LockMode}};

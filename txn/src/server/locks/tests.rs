@@ -264,6 +264,11 @@ impl Both {
         (found, expected)
     }
 
+    /// Who is prepared has all its locks, and asks for none.
+    fn is_immune(&self, who: Seniority) -> bool {
+        self.twin.known.get(&who).is_some_and(|immune| *immune)
+    }
+
     fn release(&mut self, txn: TxnId) -> (Changes, Changes) {
         let (mut found, mut expected) = (Changes::default(), Changes::default());
         self.table.release(txn, NOW, &mut found);
@@ -275,12 +280,16 @@ impl Both {
     fn step(&mut self, step: Step) -> (Changes, Changes) {
         match step {
             Step::Ask { client, spans } => {
-                let seq = self.seq(client);
-                return self.ask(attempt(client, seq), spans);
+                let who = attempt(client, self.seq(client));
+                if !self.is_immune(who) {
+                    return self.ask(who, spans);
+                }
             }
             Step::Late { client, span } => {
-                let seq = self.seq(client) - 1;
-                return self.ask(attempt(client, seq), vec![span]);
+                let who = attempt(client, self.seq(client) - 1);
+                if !self.is_immune(who) {
+                    return self.ask(who, vec![span]);
+                }
             }
             Step::Retry(client) => {
                 let seq = self.seq(client);
