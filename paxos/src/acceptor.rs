@@ -54,6 +54,8 @@ pub(crate) struct Acceptor {
     pub cuts: u64,
     /// Log positions up to this one are on disk.
     pub durable: Slot,
+    /// The disk holds the snapshot that was installed last, or the seat that was taken last.
+    pub settled: bool,
     lease_us: u64,
 }
 
@@ -61,7 +63,7 @@ impl Acceptor {
     pub fn new(hard: HardState, log: Log, chosen: Slot, lease_us: u64) -> Acceptor {
         let durable = log.last_slot();
         let vote = TimedVote { granted: hard.vote_until, released: Ballot::default() };
-        Acceptor { vote, hard, log, held: chosen, cuts: 0, durable, lease_us }
+        Acceptor { vote, hard, log, held: chosen, cuts: 0, durable, settled: true, lease_us }
     }
 
     /// Whether the voter may promise a new ballot: above the last one, no vote in force that was
@@ -218,6 +220,7 @@ impl Acceptor {
         self.cuts += 1;
         // Nothing is applied before the disk has taken the snapshot's place.
         self.durable = position.slot;
+        self.settled = false;
         self.held = self.held.max(position.slot);
         self.check_repaired(out);
     }
@@ -226,6 +229,7 @@ impl Acceptor {
     pub fn disk_answered(&mut self, cuts: u64, last: Slot) {
         if cuts == self.cuts {
             self.durable = self.durable.max(last);
+            self.settled = true;
         }
     }
 }

@@ -371,6 +371,20 @@ impl Replica {
         self.acceptor.hard.repair.is_some()
     }
 
+    /// Whether the disk holds the tablet that belongs to what is applied: not while a snapshot is on
+    /// its way into its place.
+    pub fn is_settled(&self) -> bool {
+        self.acceptor.settled
+    }
+
+    /// The leader of this ballot says that everything up to this slot is chosen.
+    pub fn told_chosen(&mut self, ballot: Ballot, upto: Slot) {
+        if ballot == self.acceptor.hard.promised && matches!(self.role, Role::Follower) {
+            self.chosen = self.chosen.max(upto.min(self.acceptor.held));
+            self.check();
+        }
+    }
+
     /// The hard state as it goes to the disk.
     pub fn hard_state(&self) -> HardState {
         self.acceptor.hard
@@ -437,6 +451,7 @@ impl Replica {
         self.leaving = false;
         self.acceptor = Acceptor::new(HardState::default(), log, Slot::ZERO, lease_us);
         self.acceptor.cuts = cuts;
+        self.acceptor.settled = false;
         self.chosen = Slot::ZERO;
         self.applied = Slot::ZERO;
         self.receiving = None;

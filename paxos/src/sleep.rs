@@ -14,7 +14,7 @@
 //! ([`Replica::wake`]), and the usual timers run.
 
 use crate::replica::{Replica, Role};
-use proto::{Ballot, NodeId};
+use proto::{Ballot, NodeId, Slot};
 use truetime::{Interval, Timestamp};
 
 /// Heartbeats without news before a leader asks its members to sleep.
@@ -25,6 +25,8 @@ const QUIET_HEARTBEATS: u32 = 2;
 pub struct Asleep {
     /// The ballot under which it is led.
     pub ballot: Ballot,
+    /// The end of the log, applied here; at the leader, by all members.
+    pub level: Slot,
     /// The other members, at the leader; the leader alone, at a member.
     pub peers: Vec<NodeId>,
 }
@@ -38,13 +40,15 @@ impl Replica {
     /// Whether the replica is asleep: it has no timers, and its server beats for it.
     pub fn asleep(&self) -> Option<Asleep> {
         let ballot = self.acceptor.hard.promised;
+        let level = self.acceptor.log.last_slot();
         match &self.role {
             Role::Leader(leading) => {
                 let all = !leading.peers.is_empty() && leading.peers.values().all(|p| p.asleep);
-                all.then(|| Asleep { ballot, peers: leading.peers.keys().copied().collect() })
+                let peers = || leading.peers.keys().copied().collect();
+                all.then(|| Asleep { ballot, level, peers: peers() })
             }
             Role::Follower if self.asleep => {
-                self.leader.map(|leader| Asleep { ballot, peers: vec![leader] })
+                self.leader.map(|leader| Asleep { ballot, level, peers: vec![leader] })
             }
             _ => None,
         }

@@ -12,8 +12,12 @@ pub fn message(message: &Message) -> String {
         Message::Paxos { group, seat, message } => {
             format!("{group} {seat} {}", paxos_message(message))
         }
-        Message::Beat { anchor, digest, groups, .. } => {
-            format!("beat {anchor}.. {digest:08x} lists {}", groups.len())
+        Message::AskMinNext { group, at } => format!("{group} ask-min-next {at}"),
+        Message::MinNext { group, ballot, word } => {
+            format!("{group} min-next {ballot} {} after {}", word.at, word.slot)
+        }
+        Message::Beat { anchor, digest, groups, promise, .. } => {
+            format!("beat {anchor}.. {digest:08x} lists {} promises {promise}", groups.len())
         }
         Message::BeatTaken { anchor, digest, agrees, awake, .. } => {
             let answer = if *agrees { "taken" } else { "refused" };

@@ -1,5 +1,7 @@
 //! One replica of one group: a Paxos replica, a transaction manager, and the tablet they change.
 
+mod safe_time;
+
 use crate::meta;
 use crate::server::{Answer, Message, Output};
 use crate::settings::Settings;
@@ -12,6 +14,7 @@ use proto::request::{Body, Found, GroupStatus, Members, Reply, ReplyBody, Reques
 use proto::{Command, Error, GroupId, NodeId, Seat, Slot, codec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use safe_time::Questions;
 use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
 use txn::server::{Effects, Manager, ReadTag, Replicated, RequestId};
@@ -60,7 +63,6 @@ impl Head {
 pub struct Group {
     id: GroupId,
     node: NodeId,
-    txn: txn::server::Config,
     replica: Replica,
     manager: Manager,
     /// What is chosen and not applied yet, decoded, in slot order: it waits for its timestamp to
@@ -70,6 +72,7 @@ pub struct Group {
     arriving: Arriving,
     /// While leading: when the manager is ticked next.
     tick_at: Timestamp,
+    questions: Questions,
 }
 
 impl Group {
@@ -111,12 +114,12 @@ impl Group {
         Ok(Group {
             id,
             node,
-            txn: settings.txn,
             replica,
             manager,
             heads: VecDeque::new(),
             arriving: Arriving::default(),
             tick_at: Timestamp::MIN,
+            questions: Questions::default(),
         })
     }
 
@@ -203,6 +206,8 @@ impl Group {
             Some(Error::DeadlineExceeded("the request arrived after its deadline".into()))
         } else if deadline > now.latest().plus_micros(DEADLINE_US_MAX) {
             Some(Error::InvalidArgument("the deadline lies too far in the future".into()))
+        } else if matches!(body, Body::Snapshot { .. } | Body::SafeTime { .. }) {
+            return self.read(now, (id, deadline), body, out, mine);
         } else if !self.serves(now) {
             Some(Error::NotLeader { hint: self.hint() })
         } else if !self.replica.admits()
@@ -272,6 +277,9 @@ impl Group {
     /// See [`Replica::vouched`].
     pub(crate) fn vouched(&mut self, member: NodeId, sent: Timestamp) {
         self.replica.vouched(member, sent);
+        if let Some(end) = self.replica.lease_end() {
+            self.manager.lease(end);
+        }
     }
 
     /// See [`Replica::extend_vote`].
@@ -311,6 +319,9 @@ impl Group {
             let mut fx = Effects::default();
             self.manager.tick(now, &mut fx);
             self.carry_out(fx, out, mine);
+            if self.replica.asleep().is_none() {
+                self.tell_members(now, out);
+            }
         }
         self.settle(now, out, mine);
     }
@@ -331,7 +342,8 @@ impl Group {
         let tick = self.manager.serving().map(|_| quiet.unwrap_or(self.tick_at).max(self.tick_at));
         let hand_over = self.replica.may_hand_over().then(|| self.manager.bound_until()).flatten();
         let wakes = [head, tick, hand_over].into_iter().flatten();
-        wakes.fold(self.replica.wake_at(), Timestamp::min)
+        let reads = self.finish_reads(now, out, mine);
+        wakes.fold(self.replica.wake_at().min(reads), Timestamp::min)
     }
 
     /// Leads, has opened its ballot, has a valid lease (L6, P3), and is not handing over (P10).
@@ -351,9 +363,10 @@ impl Group {
             self.take_chosen(now, out, mine);
             let Some((slot, head)) = self.heads.pop_front() else { break };
             let early = head.wait_for().is_some_and(|at| !now.after(at));
-            let waits = !planted(Plant::CommitWaitOff)
-                && !(planted(Plant::FollowerAppliesEarly) && self.manager.serving().is_none());
-            if early && waits && !self.replica.is_witness() {
+            let follows = self.manager.serving().is_none();
+            let rash =
+                planted(Plant::CommitWaitOff) || (planted(Plant::FollowerAppliesEarly) && follows);
+            if early && !rash && !self.replica.is_witness() {
                 self.heads.push_front((slot, head)); // X8, at leaders and followers alike
                 break;
             }
@@ -467,14 +480,16 @@ impl Group {
         for command in propose {
             let mut px = paxos::Output::default();
             let slot = self.replica.propose(Bytes::from(codec::encode(&command)), &mut px);
-            assert!(slot.is_some(), "only a leader's manager proposes");
+            let slot = slot.expect("only a leader's manager proposes");
+            self.manager.proposed(slot, &command);
             self.take(px, mine);
         }
-        let ballot = self.replica.leading().unwrap_or_default();
+        let ballot = self.replica.promised();
         for (id, answer) in reply {
-            // L6: what was read under the lease is told under the lease.
-            let read = matches!(answer, Ok(ReplyBody::Read(_) | ReplyBody::Snapshot { .. }));
-            let lease_end = self.replica.lease_end().filter(|_| read);
+            // L6: what was read under locks is told under the lease, and so is what a leader takes
+            // for the newest timestamp. What was read at a safe one stays true (R2).
+            let leased = matches!(answer, Ok(ReplyBody::Read(_) | ReplyBody::SafeTime(_)));
+            let lease_end = self.replica.lease_end().filter(|_| leased);
             let result = answer.map(|body| Reply { ballot, body });
             out.reply.push(Answer { id, result, lease_end });
         }
@@ -509,9 +524,10 @@ impl Group {
             paxos::Write::Install { base, keep_log } => {
                 let replicated = std::mem::take(&mut self.arriving).replicated;
                 meta::install_ops(self.id, &base, keep_log, &replicated, &mut mine.log);
-                self.manager = Manager::new(self.id, self.txn, replicated);
+                self.manager.replaced(replicated);
             }
             paxos::Write::Bury(seat) => {
+                self.manager.dropped();
                 let identity = meta::Identity { seat, removed: true, ..self.identity() };
                 mine.log.push(WriteOp::DropTablet { group: self.id });
                 mine.log.push(meta::identity_op(self.id, identity));
@@ -523,7 +539,7 @@ impl Group {
             paxos::Write::Rebirth(seat, invited) => {
                 let identity = meta::Identity { seat, removed: false, invited };
                 meta::rebirth_ops(self.id, identity, &mut mine.log);
-                self.manager = Manager::new(self.id, self.txn, Replicated::default());
+                self.manager.replaced(Replicated::default());
             }
             other => meta::log_ops(self.id, other, &mut mine.log),
         }

@@ -11,10 +11,10 @@ use paxos::{Base, ChunkWanted, SnapshotId};
 use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
 use proto::request::{Found, Reply, Request};
-use proto::{Ballot, Error, GroupId, NodeId, Seat};
+use proto::{Ballot, Error, GroupId, NodeId, Seat, Slot};
 use std::collections::{BTreeMap, VecDeque};
 use truetime::{Interval, Timestamp};
-use txn::server::{ReadJob, ReadTag, RequestId};
+use txn::server::{MinNext, ReadJob, ReadTag, RequestId};
 
 /// Between servers. Any may be lost, repeated, late.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,34 @@ pub enum Message {
     },
     /// From one group's leader to another's, in two-phase commit.
     Txn(PeerMessage),
+    /// Follower to leader: reads here wait for your word up to this timestamp (R2).
+    AskMinNext {
+        /// The group.
+        group: GroupId,
+        /// The timestamp.
+        at: Timestamp,
+    },
+    /// Leader to member: its word, asked for or not. Everything up to its slot is chosen.
+    MinNext {
+        /// The group.
+        group: GroupId,
+        /// Under which it leads.
+        ballot: Ballot,
+        /// The word.
+        word: MinNext,
+    },
     /// The heartbeat of all groups that the sender leads and that are asleep on both sides.
     Beat {
         /// One of them.
         anchor: GroupId,
         /// A number for which they are, with their ballots.
         digest: u64,
-        /// Which they are; empty: those that were listed with this digest before.
-        groups: Vec<(GroupId, Ballot)>,
+        /// Which they are, and where their logs end; empty: those that were listed with this
+        /// digest before.
+        groups: Vec<(GroupId, Ballot, Slot)>,
+        /// Behind the end of each log, no entry has a timestamp up to this (R2); the default: nothing
+        /// is promised.
+        promise: Timestamp,
         /// `now().earliest` at the sender before it asked (L2).
         sent: Timestamp,
     },
@@ -60,7 +80,9 @@ impl Message {
     /// The group it is for.
     pub fn group(&self) -> GroupId {
         match self {
-            Message::Paxos { group, .. } => *group,
+            Message::Paxos { group, .. }
+            | Message::AskMinNext { group, .. }
+            | Message::MinNext { group, .. } => *group,
             Message::Txn(message) => message.to,
             Message::Beat { anchor, .. } | Message::BeatTaken { anchor, .. } => *anchor,
         }
@@ -237,6 +259,7 @@ impl Server {
         let mut out = Output::default();
         let mut touched: BTreeMap<GroupId, GroupOutput> = BTreeMap::new();
         if std::mem::take(&mut self.clock_mended) {
+            self.beats.clock_mended();
             for id in self.groups.keys().copied().collect::<Vec<_>>() {
                 if let Some(group) = self.awake(id) {
                     group.clock_mended(now, &mut out, touched.entry(id).or_default());
@@ -252,7 +275,7 @@ impl Server {
         for event in events {
             self.event(now, event, &mut out, &mut touched);
         }
-        self.beats.tick(now, &mut self.beaten);
+        self.beats.tick(now, touched.keys(), &mut self.beaten);
         let Outcome { send, send_after, ops, wake } = std::mem::take(&mut self.beaten);
         for id in wake {
             if let Some(group) = self.awake(id) {
@@ -348,9 +371,10 @@ impl Server {
         let id = message.group();
         let me = self.node;
         let message = match message {
-            Message::Beat { anchor, digest, groups, sent } => {
+            Message::Beat { anchor, digest, groups, promise, sent } => {
                 let beat = (anchor, digest, sent);
-                return self.beats.on_beat(now, from, beat, groups, &mut self.beaten);
+                let content = (groups, promise);
+                return self.beats.on_beat(now, from, beat, content, &mut self.beaten);
             }
             Message::BeatTaken { digest, sent, agrees, awake, .. } => {
                 let taken = (digest, sent, agrees);
@@ -363,6 +387,14 @@ impl Server {
             Message::Beat { .. } | Message::BeatTaken { .. } => {}
             Message::Paxos { seat, message, .. } => {
                 group.paxos(now, (from, seat), message, out, touched.entry(id).or_default());
+            }
+            Message::AskMinNext { at, .. } => {
+                touched.entry(id).or_default();
+                group.asked(from, at);
+            }
+            Message::MinNext { ballot, word, .. } => {
+                let mine = touched.entry(id).or_default();
+                group.told(now, from, (ballot, word), out, mine);
             }
             Message::Txn(message) if group.manager().serving().is_some() => {
                 group.peer(now, message, out, touched.entry(id).or_default());

@@ -35,7 +35,7 @@ impl Manager {
         let leading = self.leading.as_ref()?;
         let quiet = leading.active.values().all(|active| active.wounded)
             && leading.waiting.is_empty()
-            && leading.reads.is_empty()
+            && self.reads.pending.is_empty()
             && leading.reading.is_empty()
             && leading.in_flight.is_empty()
             && leading.preparing.is_empty()

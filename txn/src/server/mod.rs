@@ -23,11 +23,13 @@ mod housekeeping;
 pub mod locks;
 mod participant;
 mod reads;
+mod safe_time;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{OutcomeRecord, StateChange};
 pub use reads::{ReadJob, ReadTag, Unapplied};
+pub use safe_time::MinNext;
 
 use coordinator::{Deciding, Ready};
 use early::ReadingCommit;
@@ -39,7 +41,7 @@ use proto::peer::{PeerBody, PeerMessage};
 use proto::plant::{Plant, planted};
 use proto::request::{Age, Body, LockMode, Outcome, ReplyBody};
 use proto::{Ballot, Command, Error, GroupId, Key, TxnId};
-use reads::PendingRead;
+use reads::Reads;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use truetime::{Interval, Timestamp};
@@ -173,7 +175,8 @@ struct Leading {
     deciding: BTreeMap<TxnId, Deciding>,
     /// Decided here; these participants have not acknowledged yet.
     unacknowledged: BTreeMap<TxnId, BTreeSet<GroupId>>,
-    reads: Vec<PendingRead>,
+    /// Entries proposed under this ballot that carry timestamps, and may not be applied yet.
+    proposed: VecDeque<MinNext>,
     /// The newest write of each key that is chosen and not applied yet, where its locks are gone.
     unapplied: BTreeMap<Key, Unapplied>,
     /// Commits of transactions that only read.
@@ -189,12 +192,13 @@ pub struct Manager {
     config: Config,
     replicated: Replicated,
     leading: Option<Leading>,
+    reads: Reads,
 }
 
 impl Manager {
     /// The manager of a group, from what the disk holds.
     pub fn new(group: GroupId, config: Config, replicated: Replicated) -> Manager {
-        Manager { group, config, replicated, leading: None }
+        Manager { group, config, replicated, leading: None, reads: Reads::default() }
     }
 
     /// What was promised here about timestamps while leading is over after this (L5): those given
@@ -262,7 +266,7 @@ impl Manager {
             settling: BTreeSet::new(),
             deciding: BTreeMap::new(),
             unacknowledged,
-            reads: Vec::new(),
+            proposed: VecDeque::new(),
             unapplied: BTreeMap::new(),
             reading: Vec::new(),
             resend_at: Timestamp::MIN,
@@ -290,15 +294,15 @@ impl Manager {
         }
         requests.extend(leading.preparing.into_values().flatten());
         requests.extend(leading.deciding.into_values().flat_map(|d| d.requests()));
-        requests.extend(leading.reads.into_iter().map(|read| read.id()));
         requests.extend(leading.reading.into_iter().flat_map(ReadingCommit::into_ids));
         for id in requests {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
         }
     }
 
-    /// A client's request. The group has checked that this replica leads, that its lease is valid,
-    /// and that the deadline has not passed; `ballot` is what the client named (X12).
+    /// A client's request. The group has checked that this replica leads and that its lease is
+    /// valid, or that all that is asked for is a read at a timestamp and there is a tablet; and
+    /// that the deadline has not passed; `ballot` is what the client named (X12).
     pub fn request(
         &mut self,
         now: Interval,
@@ -307,6 +311,16 @@ impl Manager {
         body: Body,
         out: &mut Effects,
     ) {
+        let body = match body {
+            Body::Snapshot { at, what } => {
+                return self.on_snapshot(now, id, at, (what, deadline), out);
+            }
+            Body::SafeTime { what } => {
+                let at = self.safe_time(now, &what);
+                return out.reply.push((id, Ok(ReplyBody::SafeTime(at))));
+            }
+            body => body,
+        };
         let Some(leading) = &self.leading else {
             out.reply.push((id, Err(Error::NotLeader { hint: None })));
             return;
@@ -329,11 +343,6 @@ impl Manager {
                 let read = reads::LockedRead { id, what, mode, deadline };
                 self.on_read(now, read, txn, age, holds_locks, out);
             }
-            Body::Snapshot { at, what } => self.on_snapshot(now, id, at, (what, deadline), out),
-            Body::SafeTime { what } => {
-                let at = self.safe_time(&what);
-                out.reply.push((id, Ok(ReplyBody::SafeTime(at))));
-            }
             Body::Prepare { holds_locks: false, .. } if !current => out.reply.push((id, stale)),
             Body::Prepare { txn, age, holds_locks, coordinator, writes } => {
                 let preparing = participant::Preparing { id, age, coordinator, writes };
@@ -352,7 +361,11 @@ impl Manager {
                 out.reply.push((id, answer));
             }
             Body::Resolve { txn } => self.on_resolve(now, id, txn, out),
-            Body::Status | Body::Members(_) | Body::Transfer { .. } => {
+            Body::Snapshot { .. }
+            | Body::SafeTime { .. }
+            | Body::Status
+            | Body::Members(_)
+            | Body::Transfer { .. } => {
                 let error =
                     Error::InvalidArgument("that is for the group, not for its data".into());
                 out.reply.push((id, Err(error)));

@@ -1,10 +1,11 @@
-//! Reads: under locks (X1), and at a timestamp (R1, R3, R5).
+//! Reads: under locks (X1), and at a timestamp, at leaders and followers alike (R1, R3, R5).
 
-use super::{Effects, Manager, RequestId, Then, tickets_of};
+use super::safe_time::{MinNext, Words};
+use super::{Effects, Manager, Replicated, RequestId, Then, tickets_of};
 use proto::keys::{Span, Write};
 use proto::plant::{Plant, planted};
 use proto::request::{Age, Found, LockMode, ReadAt, ReadSet, ReplyBody};
-use proto::{Ballot, Error, TxnId};
+use proto::{Ballot, Error, NodeId, TxnId};
 use truetime::{Interval, Timestamp};
 
 /// A timestamp further ahead of this server's clock is refused (R5).
@@ -21,6 +22,8 @@ pub struct ReadTag {
     pub ballot: Ballot,
     /// The timestamp; `MAX` under locks.
     pub at: Timestamp,
+    /// Which tablet it was started on: a snapshot that is installed meanwhile makes another one.
+    pub tablet: u64,
 }
 
 /// A read to run against the versions, outside the core.
@@ -56,17 +59,26 @@ pub(super) struct LockedRead {
 #[derive(Debug)]
 pub(super) struct PendingRead {
     id: RequestId,
-    at: Timestamp,
+    pub at: Timestamp,
     what: ReadSet,
     deadline: Timestamp,
 }
 
-impl PendingRead {
-    pub fn id(&self) -> RequestId {
-        self.id
-    }
+/// Reads at timestamps, whoever leads. A read that waits here goes on waiting when this replica
+/// begins or ceases to lead: what it waits for is the same.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    pub pending: Vec<PendingRead>,
+    pub words: Words,
+    /// Counts the tablets that were here.
+    tablet: u64,
+    /// The tablet is being replaced: on disk there may be the one before, or half of this.
+    unsettled: bool,
+    /// The leadership is being handed on.
+    pub retiring: bool,
 }
 
+/// What a read is of, as spans.
 pub(super) fn spans(what: &ReadSet) -> Vec<Span> {
     match what {
         ReadSet::Keys(keys) => keys.iter().cloned().map(Span::Key).collect(),
@@ -131,11 +143,12 @@ impl Manager {
         // The locks keep every later version away, so the newest is the right one.
         let ballot = self.serving().unwrap_or_default();
         let (id, what) = (read.id, read.what);
-        let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX };
-        let unapplied = self.unapplied_in(&what);
+        let (tablet, unapplied) = (self.reads.tablet, self.unapplied_in(&what));
+        let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX, tablet };
         out.read.push(ReadJob { tag, what, unapplied });
     }
 
+    /// A read at a timestamp. The group has checked that there is a tablet.
     pub(super) fn on_snapshot(
         &mut self,
         now: Interval,
@@ -144,103 +157,135 @@ impl Manager {
         (what, deadline): (ReadSet, Timestamp),
         out: &mut Effects,
     ) {
-        let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
+        let horizon = self.horizon(now);
         let at = match at {
             ReadAt::Exactly(at) => at,
-            ReadAt::Newest { at_least } => at_least.max(self.safe_time(&what)),
+            ReadAt::Newest { at_least } => at_least.max(self.safe_time(now, &what)),
         };
-        let Some(leading) = &mut self.leading else { return };
         if at < horizon {
             out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));
         } else if at > now.latest().plus_micros(FUTURE_US_MAX) {
             let error = Error::TimestampInFuture { at, now: now.latest() };
             out.reply.push((id, Err(error)));
+        } else if self.reads.pending.len() >= self.config.waiting_max {
+            let max = self.config.waiting_max;
+            let what = format!("{max} reads wait for their timestamps in {}", self.group);
+            out.reply.push((id, Err(Error::ResourceExhausted(what))));
         } else {
-            leading.reads.push(PendingRead { id, at, what, deadline });
+            self.reads.pending.push(PendingRead { id, at, what, deadline });
             self.serve_reads(now, out);
         }
     }
 
-    /// The newest timestamp at which such a read need not wait here (R1).
-    pub(super) fn safe_time(&self, what: &ReadSet) -> Timestamp {
-        let spans = spans(what);
-        let prepared = self.replicated.prepared.values();
-        let conflicts = prepared.filter(|record| {
-            let mut writes = record.writes.iter().map(|write| Span::Key(write.key.clone()));
-            writes.any(|key| spans.iter().any(|span| span.overlaps(&key)))
-        });
-        let t_tm = conflicts.map(|record| record.timestamp.prev()).min();
-        t_tm.unwrap_or(Timestamp::MAX).min(self.replicated.applied_at)
+    /// No older version may be asked for (R5). Engines keep a little more, which covers how far
+    /// apart the clocks are of who reads and of who has collected.
+    fn horizon(&self, now: Interval) -> Timestamp {
+        now.earliest().minus_micros(self.config.retention_ms * 1_000)
     }
 
-    /// Starts the reads whose timestamp is safe by now (R1).
-    pub(super) fn serve_reads(&mut self, now: Interval, out: &mut Effects) {
-        let horizon = now.earliest().minus_micros(self.config.retention_ms * 1_000);
-        let Some(leading) = &mut self.leading else { return };
-        if leading.reads.is_empty() {
+    /// Starts the reads whose timestamp is safe by now (R1), and ends those that have waited for
+    /// too long.
+    pub fn serve_reads(&mut self, now: Interval, out: &mut Effects) {
+        if self.reads.pending.is_empty() {
             return;
         }
-        for read in std::mem::take(&mut leading.reads) {
+        let horizon = self.horizon(now);
+        let may_vow = self.vow_max(now);
+        let wanted = self.reads.pending.iter().map(|read| read.at);
+        let wanted = wanted.filter(|at| may_vow.is_some_and(|max| *at <= max)).max();
+        let t_paxos = match self.reads.unsettled {
+            true => Timestamp::MIN,
+            false => self.t_paxos(wanted),
+        };
+        let safe = |manager: &Manager, read: &PendingRead| {
+            read.at <= t_paxos && manager.prepared_in(&read.what).is_none_or(|at| read.at < at)
+        };
+        for read in std::mem::take(&mut self.reads.pending) {
             if read.at < horizon {
                 // It has waited for so long that what it wants may be collected by now.
                 let error = Error::SnapshotTooOld { at: read.at, horizon };
                 out.reply.push((read.id, Err(error)));
-            } else if self.safe(now, &read) {
-                let ballot = self.serving().unwrap_or_default();
+            } else if safe(self, &read) {
                 let PendingRead { id, at, what, .. } = read;
-                let tag = ReadTag { id, txn: None, ballot, at };
+                let (ballot, tablet) = (self.serving().unwrap_or_default(), self.reads.tablet);
+                let tag = ReadTag { id, txn: None, ballot, at, tablet };
                 out.read.push(ReadJob { tag, what, unapplied: Vec::new() });
             } else if now.after(read.deadline) {
-                let waited = "a transaction that may write there is not settled";
+                let waited = match read.at <= t_paxos {
+                    true => "a transaction that may write there is not settled",
+                    false => "it is not known here that nothing is written there any more",
+                };
                 out.reply.push((read.id, Err(Error::DeadlineExceeded(waited.into()))));
-            } else if let Some(leading) = &mut self.leading {
-                leading.reads.push(read);
+            } else {
+                self.reads.pending.push(read);
             }
         }
     }
 
-    /// R1 at the leader: nothing at or below `at` can be assigned any more (`s_max` is raised, so
-    /// `t_paxos ≥ at` once what is under way there is applied), and no prepared transaction that
-    /// could still commit there writes what is read (`t_tm`).
-    fn safe(&mut self, now: Interval, read: &PendingRead) -> bool {
-        let Some(leading) = &mut self.leading else { return false };
-        if !now.before(leading.lease_end) || read.at >= leading.lease_end {
-            return false; // L4: the promise not to write below `at` needs the lease
-        }
-        leading.s_max = leading.s_max.max(read.at);
-        if leading.in_flight.front().is_some_and(|first| *first <= read.at) {
-            return false;
-        }
-        let spans = spans(&read.what);
-        !self.replicated.prepared.values().any(|record| {
-            record.timestamp <= read.at
-                && record.writes.iter().any(|write| {
-                    let key = Span::Key(write.key.clone());
-                    spans.iter().any(|span| span.overlaps(&key))
-                })
-        })
+    /// Once `after` this, [`serve_reads`](Self::serve_reads): a client stops waiting, or a
+    /// timestamp has come near. `None`: no read waits.
+    pub fn reads_due(&self, now: Interval) -> Option<Timestamp> {
+        let due = |read: &PendingRead| {
+            MinNext::near_after(now, read.at).map_or(read.deadline, |near| near.min(read.deadline))
+        };
+        self.reads.pending.iter().map(due).min()
     }
 
-    /// A read has run. The lease is checked again (L6), and for a locking read the locks.
+    /// Sends reads elsewhere that wait here.
+    pub fn refuse_reads(
+        &mut self,
+        hint: Option<NodeId>,
+        which: impl Fn(RequestId) -> bool,
+        out: &mut Effects,
+    ) {
+        let refused = self.reads.pending.extract_if(.., |read| which(read.id));
+        out.reply.extend(refused.map(|read| (read.id, Err(Error::NotLeader { hint }))));
+    }
+
+    /// The tablet is being replaced, by a snapshot or by nothing. Reads wait until it is
+    /// [settled](Self::settled); those that are under way come to nothing.
+    pub fn replaced(&mut self, replicated: Replicated) {
+        self.replicated = replicated;
+        self.leading = None;
+        self.reads.tablet += 1;
+        self.reads.unsettled = true;
+        self.reads.words = Words::default();
+    }
+
+    /// The tablet is dropped: this replica has left the group. Reads under way come to nothing.
+    pub fn dropped(&mut self) {
+        self.reads.tablet += 1;
+    }
+
+    /// What has replaced the tablet is on disk.
+    pub fn settled(&mut self) {
+        self.reads.unsettled = false;
+    }
+
+    /// A read has run. Under locks, these and the lease are checked again (L6). What was read at a
+    /// safe timestamp stays true, whoever leads by now, if it was read from one tablet.
     pub fn read_done(&mut self, now: Interval, tag: ReadTag, found: Found, out: &mut Effects) {
-        let ReadTag { id, txn, ballot, at } = tag;
-        let Some(leading) = &self.leading else {
-            out.reply.push((id, Err(Error::NotLeader { hint: None })));
-            return;
-        };
-        let over = !now.before(leading.lease_end) && !planted(Plant::LeaseAtStartOnly);
-        let answer = if over {
-            Err(Error::NotLeader { hint: None })
-        } else if txn.is_some() && ballot != leading.ballot {
-            Err(Error::aborted("the group changed its leader while reading (X3)"))
-        } else if txn.is_some_and(|t| leading.active.get(&t).is_none_or(|active| active.wounded)) {
-            Err(Error::aborted("wounded, or ended, while reading (X2)"))
-        } else {
-            Ok(match txn {
-                Some(_) => ReplyBody::Read(found),
-                None => ReplyBody::Snapshot { at, found },
-            })
+        let ReadTag { id, txn, ballot, at, tablet } = tag;
+        let horizon = self.horizon(now);
+        let answer = match txn {
+            _ if tablet != self.reads.tablet => Err(Error::NotLeader { hint: None }),
+            None if at < horizon => Err(Error::SnapshotTooOld { at, horizon }),
+            None => Ok(ReplyBody::Snapshot { at, found }),
+            Some(txn) => self.still_locked(now, txn, ballot).map(|()| ReplyBody::Read(found)),
         };
         out.reply.push((id, answer));
+    }
+
+    fn still_locked(&self, now: Interval, txn: TxnId, ballot: Ballot) -> Result<(), Error> {
+        let Some(leading) = &self.leading else { return Err(Error::NotLeader { hint: None }) };
+        if !now.before(leading.lease_end) && !planted(Plant::LeaseAtStartOnly) {
+            Err(Error::NotLeader { hint: None })
+        } else if ballot != leading.ballot {
+            Err(Error::aborted("the group changed its leader while reading (X3)"))
+        } else if leading.active.get(&txn).is_none_or(|active| active.wounded) {
+            Err(Error::aborted("wounded, or ended, while reading (X2)"))
+        } else {
+            Ok(())
+        }
     }
 }
