@@ -184,7 +184,13 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplyBody {
     /// To a read under locks.
-    Read(Found),
+    Read {
+        /// What is there.
+        found: Found,
+        /// Of what is chosen and has not passed yet, the newest that made a difference, be it that a
+        /// row is not there any more; a client that tells somebody of it waits for that (X8).
+        ahead: Timestamp,
+    },
     /// To a read at a timestamp.
     Snapshot {
         /// The timestamp, as it was asked for or chosen.

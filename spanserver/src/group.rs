@@ -488,7 +488,7 @@ impl Group {
         for (id, answer) in reply {
             // L6: what was read under locks is told under the lease, and so is what a leader takes
             // for the newest timestamp. What was read at a safe one stays true (R2).
-            let leased = matches!(answer, Ok(ReplyBody::Read(_) | ReplyBody::SafeTime(_)));
+            let leased = matches!(answer, Ok(ReplyBody::Read { .. } | ReplyBody::SafeTime(_)));
             let lease_end = self.replica.lease_end().filter(|_| leased);
             let result = answer.map(|body| Reply { ballot, body });
             out.reply.push(Answer { id, result, lease_end });

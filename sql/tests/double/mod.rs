@@ -189,7 +189,8 @@ impl Groups {
         let body = match body {
             Body::Read { what, .. } => {
                 self.check_scan(&what)?;
-                ReplyBody::Read(self.read(group, Timestamp::MAX, what))
+                let found = self.read(group, Timestamp::MAX, what);
+                ReplyBody::Read { found, ahead: Timestamp::MIN }
             }
             Body::Snapshot { at, what } => {
                 let at = match at {

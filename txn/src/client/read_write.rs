@@ -184,7 +184,7 @@ impl ReadWrite {
         keys: Vec<Key>,
     ) -> Result<Values, Error> {
         match self.read(group, mode, ReadSet::Keys(keys)).await? {
-            ReplyBody::Read(Found::Values(values)) => Ok(values),
+            ReplyBody::Read { found: Found::Values(values), .. } => Ok(values),
             other => Err(unexpected(&other)),
         }
     }
@@ -210,7 +210,7 @@ impl ReadWrite {
     ) -> Result<Page, Error> {
         let what = ReadSet::Range { range: range.clone(), max_rows };
         let page = match self.read(group, mode, what).await? {
-            ReplyBody::Read(Found::Page(page)) => page,
+            ReplyBody::Read { found: Found::Page(page), .. } => page,
             other => return Err(unexpected(&other)),
         };
         let end = page.resume.clone().unwrap_or_else(|| range.end.clone());
@@ -370,8 +370,8 @@ impl ReadWrite {
         let router = &self.shared.inner.router;
         let reply = router.ask_within(group, body, held, self.shared.limits).await?;
         let mut state = self.shared.state.lock();
-        if let ReplyBody::Read(found) = &reply.body {
-            state.seen = state.seen.max(newest(found));
+        if let ReplyBody::Read { ahead, .. } = &reply.body {
+            state.seen = state.seen.max(*ahead);
         }
         let first = *state.locked.entry(group).or_insert(reply.ballot);
         if first != reply.ballot {
@@ -388,13 +388,4 @@ impl ReadWrite {
         }
         Ok(state)
     }
-}
-
-/// The largest commit timestamp among what was found.
-fn newest(found: &Found) -> Timestamp {
-    let newest = match found {
-        Found::Values(values) => values.iter().flatten().map(|(written, _)| *written).max(),
-        Found::Page(page) => page.rows.iter().map(|row| row.written).max(),
-    };
-    newest.unwrap_or(Timestamp::MIN)
 }

@@ -22,6 +22,8 @@ pub struct ReadTag {
     pub ballot: Ballot,
     /// The timestamp; `MAX` under locks.
     pub at: Timestamp,
+    /// Under locks: the newest of [`ReadJob::unapplied`].
+    pub ahead: Timestamp,
     /// Which tablet it was started on: a snapshot that is installed meanwhile makes another one.
     pub tablet: u64,
 }
@@ -144,7 +146,8 @@ impl Manager {
         let ballot = self.serving().unwrap_or_default();
         let (id, what) = (read.id, read.what);
         let (tablet, unapplied) = (self.reads.tablet, self.unapplied_in(&what));
-        let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX, tablet };
+        let ahead = unapplied.iter().map(|newer| newer.at).max().unwrap_or_default();
+        let tag = ReadTag { id, txn: Some(txn), ballot, at: Timestamp::MAX, ahead, tablet };
         out.read.push(ReadJob { tag, what, unapplied });
     }
 
@@ -208,7 +211,8 @@ impl Manager {
             } else if safe(self, &read) {
                 let PendingRead { id, at, what, .. } = read;
                 let (ballot, tablet) = (self.serving().unwrap_or_default(), self.reads.tablet);
-                let tag = ReadTag { id, txn: None, ballot, at, tablet };
+                let ahead = Timestamp::MIN;
+                let tag = ReadTag { id, txn: None, ballot, at, ahead, tablet };
                 out.read.push(ReadJob { tag, what, unapplied: Vec::new() });
             } else if now.after(read.deadline) {
                 let waited = match read.at <= t_paxos {
@@ -265,13 +269,15 @@ impl Manager {
     /// A read has run. Under locks, these and the lease are checked again (L6). What was read at a
     /// safe timestamp stays true, whoever leads by now, if it was read from one tablet.
     pub fn read_done(&mut self, now: Interval, tag: ReadTag, found: Found, out: &mut Effects) {
-        let ReadTag { id, txn, ballot, at, tablet } = tag;
+        let ReadTag { id, txn, ballot, at, ahead, tablet } = tag;
         let horizon = self.horizon(now);
         let answer = match txn {
             _ if tablet != self.reads.tablet => Err(Error::NotLeader { hint: None }),
             None if at < horizon => Err(Error::SnapshotTooOld { at, horizon }),
             None => Ok(ReplyBody::Snapshot { at, found }),
-            Some(txn) => self.still_locked(now, txn, ballot).map(|()| ReplyBody::Read(found)),
+            Some(txn) => {
+                self.still_locked(now, txn, ballot).map(|()| ReplyBody::Read { found, ahead })
+            }
         };
         out.reply.push((id, answer));
     }

@@ -426,7 +426,7 @@ impl Runner {
     ) -> Result<String, Box<dyn Error>> {
         let asked = self.asked.get(id.0 as usize).ok_or("an answer to nobody")?;
         let told = match (answer, &asked.what) {
-            (Ok(ReplyBody::Read(found) | ReplyBody::Snapshot { found, .. }), Some(what)) => {
+            (Ok(ReplyBody::Read { found, .. } | ReplyBody::Snapshot { found, .. }), Some(what)) => {
                 let (spans, rows) = (spans_of(what), story::rows(what, found));
                 let told = story::tell(&spans, &rows);
                 if let Some(txn) = asked.by {

@@ -248,7 +248,13 @@ impl Groups {
                 let locked = group.lock(now_us, txn, holds_locks.then_some(current), spans);
                 let found = locked.map(|()| group.find(Timestamp::MAX, &what, |_| true));
                 let ballot = group.ballot();
-                to(found.map(|found| Reply { ballot, body: ReplyBody::Read(found) }), 0)
+                to(
+                    found.map(|found| Reply {
+                        ballot,
+                        body: ReplyBody::Read { ahead: newest(&found), found },
+                    }),
+                    0,
+                )
             }
             Body::KeepAlive { txn } => {
                 let kept = group.lock(now_us, txn, Some(current), Vec::new());
@@ -450,4 +456,13 @@ impl Groups {
 
 fn reply_of(group: &Group, body: ReplyBody) -> Result<Reply, Error> {
     Ok(Reply { ballot: group.ballot(), body })
+}
+
+/// The largest commit timestamp among what was found.
+fn newest(found: &Found) -> Timestamp {
+    let newest = match found {
+        Found::Values(values) => values.iter().flatten().map(|(written, _)| *written).max(),
+        Found::Page(page) => page.rows.iter().map(|row| row.written).max(),
+    };
+    newest.unwrap_or(Timestamp::MIN)
 }
