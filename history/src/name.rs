@@ -12,6 +12,9 @@ use crate::unknown::Bounds;
 use crate::versions::{Fit, Version, Versions};
 use std::collections::BTreeMap;
 
+/// Of a transaction with more keys, only so many are followed in search of a circle.
+const KEYS_MAX: usize = 32;
+
 /// Rows of a table that show an anomaly, and what each has to do with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named {
@@ -187,9 +190,9 @@ impl Examiner<'_> {
             return None;
         }
         let missed = view.follows.iter().filter(|(.., next)| self.precedes(*next, row));
-        missed.into_iter().find_map(|(key, _, next)| {
+        missed.take(KEYS_MAX).find_map(|(key, _, next)| {
             let back = |from: u32| {
-                let reads = self.table.reads(from).iter();
+                let reads = self.table.reads(from).iter().take(KEYS_MAX);
                 reads.filter_map(move |read| {
                     let seen = self.table.seen(read)?;
                     Some((read.key, seen))

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 const ASKED_MAX: usize = 10_000;
 /// Nor for more of one version.
 const ASKED_OF_ONE_MAX: usize = 16;
+/// Of a transaction with more keys, only so many are looked at.
+const KEYS_MAX: usize = 16;
 
 /// Completes findings.
 pub(crate) fn find(table: &Table, named: &mut [Named]) {
@@ -25,7 +27,8 @@ pub(crate) fn find(table: &Table, named: &mut [Named]) {
                 vec![(older, older_key)]
             }
             How::Late { later, .. } => {
-                table.writes(later).iter().map(|write| (later, write.key)).collect()
+                let written = table.writes(later).iter().take(KEYS_MAX);
+                written.map(|write| (later, write.key)).collect()
             }
             How::Missed { missed, key, why: Why::Timestamp, .. } => vec![(missed, key)],
             _ => continue,
@@ -70,7 +73,11 @@ fn offer(table: &Table, named: &mut Named, row: u32) {
         }
         How::Late { earlier, witness, .. }
             if witness.is_none()
-                && table.writes(*earlier).iter().any(|write| missed(*earlier, write.key)) =>
+                && table
+                    .writes(*earlier)
+                    .iter()
+                    .take(KEYS_MAX)
+                    .any(|write| missed(*earlier, write.key)) =>
         {
             *witness = Some(row);
             named.anomaly = Anomaly::CausalReverse;
