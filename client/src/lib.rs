@@ -26,6 +26,61 @@
 //! - [`Database`], [`Transaction`], [`ReadOnlyTransaction`], [`Session`]: from `sql`. A closure
 //!   given to `run` is run again when its transaction is aborted.
 //! - [`CommitReceipt`]: the commit timestamp, and what proves it.
+//! - [`TimestampBound`]: how fresh a read without locks must be; [`SessionToken`]: what a session has
+//!   seen, carried elsewhere; [`TransactionOptions`]: deadlines.
+//!
+//! ## Reads without locks
+//! They see one snapshot of everything, and are served by any replica:
+//!
+//! ```no_run
+//! # async fn example(db: std::sync::Arc<client::Database>) -> Result<(), client::SqlError> {
+//! use client::{SessionToken, TimestampBound};
+//! use std::time::Duration;
+//!
+//! // All that was acknowledged before; as it was ten seconds ago; as fresh as can be had at once.
+//! let now = db.read_only(TimestampBound::Strong).await?;
+//! let then = db.read_only(TimestampBound::ExactStaleness(Duration::from_secs(10))).await?;
+//! let soon = db.read_only(TimestampBound::MaxStaleness(Duration::from_secs(15))).await?;
+//! assert!(soon.timestamp() <= now.timestamp() || then.timestamp() < now.timestamp());
+//!
+//! // A session that goes on elsewhere finds what it has seen and written, and need not wait for
+//! // more. Its token is a short text.
+//! let (_, receipt) = db
+//!     .run(|txn| async move {
+//!         txn.execute("DELETE FROM account WHERE units = 0", &client::params(&[])).await
+//!     })
+//!     .await?;
+//! let cookie = SessionToken::at(receipt.timestamp).to_string();
+//! let token: SessionToken = cookie.parse()?;
+//! let mine = db.read_only(TimestampBound::Session(token)).await?;
+//! assert!(mine.timestamp() >= receipt.timestamp);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Deadlines, and giving up
+//! A transaction may have a deadline for all its attempts together. Any future here may be dropped:
+//! locks are released, and a commit that was under way is settled by the servers.
+//!
+//! ```no_run
+//! # async fn example(db: std::sync::Arc<client::Database>) -> Result<(), client::SqlError> {
+//! use client::{ErrorKind, TransactionOptions};
+//! use std::time::Duration;
+//!
+//! let options =
+//!     TransactionOptions { timeout: Some(Duration::from_secs(2)), ..Default::default() };
+//! let done = db.run_with(options, |txn| async move {
+//!     txn.execute("UPDATE account SET units = units + 1 WHERE id = 'a'", &client::params(&[])).await
+//! });
+//! match done.await {
+//!     Ok((rows, receipt)) => println!("{rows} rows at {}", receipt.timestamp),
+//!     Err(error) if error.kind == ErrorKind::DeadlineExceeded => println!("nothing happened"),
+//!     Err(error) if error.kind == ErrorKind::OutcomeUnknown => println!("read it to find out"),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! ## What is absent, on purpose
 //! No protocol: `spanserver` has the servers, `txn` both halves of transactions. Connecting to a
@@ -38,11 +93,11 @@ mod universe;
 
 pub use clocks::{ClockChangeError, Clocks, NodeClock, Whose};
 pub use error::OpenError;
-pub use proto::request::{GroupStatus, Receipt as CommitReceipt};
+pub use proto::request::{Certificate, GroupStatus, Receipt as CommitReceipt};
 pub use sql::{
-    Database, Mutation, MutationKind, Params, ReadOnlyTransaction, ResultSet, Session, SqlError,
-    Transaction, Type, Value, params,
+    Database, ErrorKind, Mutation, MutationKind, Params, ReadOnlyTransaction, ResultSet, Session,
+    SqlError, Transaction, Type, Value, params,
 };
 pub use truetime::spec::{ClockChange, ClockSpec, ClockSpecs};
-pub use txn::client::TimestampBound;
+pub use txn::client::{SessionToken, TimestampBound, TransactionOptions};
 pub use universe::{Builder, Universe, UniverseStats};

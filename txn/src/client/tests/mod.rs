@@ -5,6 +5,7 @@ mod bounds;
 mod cancelled;
 mod exactly_once;
 mod groups;
+mod ledger;
 mod overlay;
 mod together;
 mod world;
