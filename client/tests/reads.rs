@@ -100,8 +100,12 @@ async fn transactions_end_with_their_deadlines_and_their_futures() {
         TransactionOptions { timeout: Some(Duration::from_secs(8)), ..Default::default() };
     db.run_with(options, add).await.expect("the locks are free");
     assert_eq!(sum(&db, TimestampBound::Strong).await, 5, "only one has committed");
-    for group in universe.status().await {
-        assert_eq!(group.lock_holders, 0, "{}", group.group);
-    }
+    // Groups that only read hear of the end last.
+    let free = async {
+        while universe.status().await.iter().any(|group| group.lock_holders > 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(8), free).await.expect("no locks are left");
     universe.close();
 }
