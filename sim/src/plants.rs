@@ -56,7 +56,7 @@ pub const CONTROLS: [Control; Plant::ALL.len()] = [
     control(Plant::SingleStepMembership, "P9", Scenario::Membership, "durability"),
     alone(control(Plant::EpsilonZero, "T1", Scenario::CausalReverse, "history")),
     control(Plant::SFromEarliest, "X7", Scenario::Bank, "receipt"),
-    control(Plant::OneGroupSread, "R3", Scenario::CausalReverse, "history"),
+    control(Plant::OneGroupSread, "R3", Scenario::CausalReverse, "external_consistency"),
     control(Plant::FollowerAppliesEarly, "X8", Scenario::FollowerReads, "visibility"),
     control(Plant::TmIgnored, "R1", Scenario::FollowerReads, "snapshot"),
     control(Plant::MinNextTsForgotten, "R2", Scenario::FollowerReads, "snapshot"),

@@ -107,6 +107,10 @@ fn word(action: &Action) -> Option<(NodeId, GroupId, Word)> {
     }
 }
 
+fn over_several_groups(command: &Command) -> bool {
+    matches!(command, Command::Commit(record) if !record.participants.is_empty())
+}
+
 impl World {
     fn leads(&self, node: NodeId, group: GroupId) -> bool {
         let server = self.nodes[&node].server.as_ref();
@@ -265,12 +269,12 @@ impl World {
                 (some && self.leads(node, dealing.coordinator)).then_some(0)
             }
             Point::Proposed => {
-                self.appended(node, |command| matches!(command, Command::Commit(record) if !record.participants.is_empty()))
-                    .then(|| self.faults.rng.random_range(0..=effects.len().min(3)))
+                self.appended(node, over_several_groups).then(|| self.among_the_first(effects))
             }
-            Point::PrepareProposed => self
-                .appended(node, |command| matches!(command, Command::Prepare(_)))
-                .then(|| self.faults.rng.random_range(0..=effects.len().min(3))),
+            Point::PrepareProposed => {
+                let prepare = |command: &Command| matches!(command, Command::Prepare(_));
+                self.appended(node, prepare).then(|| self.among_the_first(effects))
+            }
             Point::CommitWait => self.waits(node).then_some(0),
             Point::BeforeAck => {
                 let place = place(&answers)?;
@@ -298,6 +302,21 @@ impl World {
             | Point::BeforeLogged
             | Point::OutcomeReceived => None,
         }
+    }
+
+    /// Before one of the first effects; or with other groups told and the own one not, for no order
+    /// is promised among what leaves.
+    fn among_the_first(&mut self, effects: &mut VecDeque<Effect>) -> usize {
+        if self.faults.rng.random_bool(0.5) {
+            return self.faults.rng.random_range(0..=effects.len().min(3));
+        }
+        let to_others = |effect: &Effect| matches!(effect, Effect::Send(_, Message::Txn(_)));
+        let (told, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(effects).into_iter().partition(to_others);
+        let place = told.len();
+        effects.extend(told);
+        effects.extend(rest);
+        place
     }
 
     /// Whether a leader has appended such a command to its log since it was last asked; commits that

@@ -11,7 +11,7 @@ use proto::request::LockMode;
 use proto::{Key, TxnId};
 use rand::Rng;
 use std::time::Duration;
-use txn::client::TimestampBound;
+use txn::client::{SessionToken, TimestampBound};
 
 /// See the [module](self).
 pub struct FollowerReads {
@@ -43,7 +43,8 @@ impl FollowerReads {
         let Ok(now) = worker.client.now() else { return };
         let count = worker.rng.random_range(1..=self.keys.len());
         let keys = worker.some_of(&self.keys, count);
-        let (kind, at) = match worker.rng.random_range(0..8) {
+        let ago = Duration::from_micros(worker.rng.random_range(0..200_000));
+        let (kind, at) = match worker.rng.random_range(0..10) {
             0..=1 => (Kind::Strong, now.latest()),
             2 => (Kind::Strong, now.latest().plus_micros(worker.rng.random_range(1..20_000))),
             3 => (Kind::Session, now.earliest().max(worker.token())),
@@ -52,10 +53,16 @@ impl FollowerReads {
                 let ago = Duration::from_micros(worker.rng.random_range(0..1_000_000));
                 (Kind::Stale, now.latest().minus(ago))
             }
-            6 => {
-                let ago = Duration::from_micros(worker.rng.random_range(0..200_000));
-                worker.snapshot(TimestampBound::MaxStaleness(ago), &keys).await;
-                return;
+            // As the client half finds replicas, and fixes open bounds.
+            6 => return drop(worker.snapshot(TimestampBound::MaxStaleness(ago), &keys).await),
+            7 => {
+                let at_least = worker.token().minus(ago);
+                let bound = TimestampBound::MinReadTimestamp(at_least);
+                return drop(worker.snapshot(bound, &keys).await);
+            }
+            8 => {
+                let token = SessionToken::at(worker.token());
+                return drop(worker.snapshot(TimestampBound::Session(token), &keys).await);
             }
             _ => {
                 let Some((at, keys)) = worker.seen_before() else { return };

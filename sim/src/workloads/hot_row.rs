@@ -48,12 +48,12 @@ impl Workload for HotRow {
             let hot = &self.rows[..1];
             match worker.rng.random_range(0..10) {
                 0 => worker.look_back(&self.rows).await,
-                1..=2 => {
+                1..=3 => {
                     if worker.transact(&Plan::look(hot.to_vec())).await.is_some() {
                         worker.snapshot(TimestampBound::Strong, hot).await;
                     }
                 }
-                3 => {
+                4 => {
                     let Ok(now) = worker.client.now() else { return };
                     worker.read_anywhere(Kind::Strong, now.latest(), hot).await;
                 }

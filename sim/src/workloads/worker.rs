@@ -25,6 +25,9 @@ pub type History = Arc<Mutex<Vec<Operation>>>;
 /// What was read: keys and what they held.
 pub type Reads = BTreeMap<Key, Option<Cell>>;
 
+/// What an attempt writes, by what it has read.
+pub type Writing = dyn Fn(TxnId, &Reads) -> Vec<(Key, CellValue)> + Send + Sync;
+
 /// How often a transaction is tried before its client does something else.
 const ATTEMPTS_MAX: u32 = 40;
 
@@ -40,7 +43,7 @@ pub struct Plan {
     /// One after the other, and not all at once.
     pub one_by_one: bool,
     /// What is to be written, by what was read; nothing: it commits what it read.
-    pub write: Box<dyn Fn(TxnId, &Reads) -> Vec<(Key, CellValue)> + Send + Sync>,
+    pub write: Box<Writing>,
 }
 
 impl Plan {
@@ -243,6 +246,7 @@ impl Worker {
         let values = snapshot.get_many(keys).await.ok()?;
         let kind = match bound {
             TimestampBound::Strong => Kind::Strong,
+            TimestampBound::Session(_) => Kind::Session,
             _ => Kind::Stale,
         };
         let mut op = self.operation(TxnId::default(), kind, began_ns);

@@ -186,7 +186,8 @@ fn one(scenario: Scenario, seed: u64, arguments: &Arguments) -> Result<(), Exit>
         println!("seed {seed}: {}", scenario::options(scenario, seed));
     }
     let began = Instant::now();
-    let mut done = Done { scenario, summary: Summary { seeds: 1, ..Summary::default() }, seconds: 0.0 };
+    let mut done =
+        Done { scenario, summary: Summary { seeds: 1, ..Summary::default() }, seconds: 0.0 };
     let result = run::one(scenario, seed, arguments.trace);
     done.seconds = began.elapsed().as_secs_f64();
     match result {

@@ -144,9 +144,9 @@ pub fn violation(scenario: Scenario, seed: u64, violation: &Violation, plant: Op
 /// One scenario as JSON, on one line.
 pub fn json(Done { scenario, summary, seconds }: &Done) -> Value {
     let (tally, operator) = (&summary.tally, &summary.operator);
-    let faults = Fault::ALL.iter().map(|(fault, name)| {
-        (name.to_string(), Value::from(summary.faults().of(*fault)))
-    });
+    let faults = Fault::ALL
+        .iter()
+        .map(|(fault, name)| (name.to_string(), Value::from(summary.faults().of(*fault))));
     let points = Point::COORDINATOR.into_iter().chain(Point::PARTICIPANT);
     let points = points.map(|point| (point.to_string(), Value::from(tally.points.of(point))));
     let violations: Vec<Value> = summary
