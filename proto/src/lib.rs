@@ -9,6 +9,7 @@
 //! - [`keys`]: keys, half-open ranges, spans (a key or a range), and pages of rows.
 //! - [`request`]: what a client asks a group, and what it hears (X1–X9, R1–R5, X12).
 //! - [`peer`]: what groups tell one another in two-phase commit (X6, X10).
+//! - [`seal`]: how a certificate shows that nobody has changed it (X13).
 //! - [`command`]: what a group replicates; the only things a tablet ever applies.
 //! - [`error`]: errors classed by what the caller does about them (X11).
 //! - [`codec`]: bytes of all of the above: a version byte and `postcard`. A value that does not
@@ -27,6 +28,7 @@ pub mod keys;
 pub mod peer;
 pub mod plant;
 pub mod request;
+pub mod seal;
 
 pub use command::Command;
 pub use error::Error;

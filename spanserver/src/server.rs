@@ -10,10 +10,11 @@ use bytes::Bytes;
 use paxos::{Base, ChunkWanted, SnapshotId};
 use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
-use proto::request::{Found, Reply, Request};
+use proto::request::{Certificate, Found, Provenance, Reply, ReplyBody, Request};
 use proto::{Ballot, Error, GroupId, NodeId, Seat, Slot};
 use std::collections::{BTreeMap, VecDeque};
-use truetime::{Interval, Timestamp};
+use truetime::key::Key;
+use truetime::{Interval, Status, Timestamp};
 use txn::server::{MinNext, ReadJob, ReadTag, RequestId};
 
 /// Between servers. Any may be lost, repeated, late.
@@ -209,6 +210,9 @@ pub struct Server {
     beaten: Outcome,
     /// The clock has been wrong since the last step.
     clock_mended: bool,
+    /// Whose time it is, and what that clock says of itself (T6).
+    clock: Option<(&'static str, Status)>,
+    certificate_key: Option<Key>,
     next_batch: u64,
 }
 
@@ -238,6 +242,8 @@ impl Server {
             beats: Beats::new(node, shard, settings, granted),
             beaten: Outcome::default(),
             clock_mended: false,
+            clock: None,
+            certificate_key: settings.certificate_key.clone(),
             next_batch: 1,
         })
     }
@@ -252,6 +258,11 @@ impl Server {
     /// for they were reckoned by it (T5, L1, L2).
     pub fn clock_mended(&mut self) {
         self.clock_mended = true;
+    }
+
+    /// Where the intervals of the next steps come from: certificates say so (X13, T6).
+    pub fn clock_is(&mut self, provider: &'static str, status: Status) {
+        self.clock = Some((provider, status));
     }
 
     /// Takes a batch of events at one instant.
@@ -308,9 +319,29 @@ impl Server {
             }
         }
         self.hold(persisted, after, now, &mut out);
+        for answer in &mut out.reply {
+            if let Ok(Reply { body: ReplyBody::Committed(receipt), .. }) = &mut answer.result
+                && let Some(certificate) = &mut receipt.certificate
+            {
+                self.complete(certificate);
+            }
+        }
         let wakes = self.wakes.values().copied();
         out.wake_after = wakes.fold(self.beats.wake_after(), Timestamp::min);
         out
+    }
+
+    /// X13: what a group does not know of a commit: whose clock it was; and then the seal.
+    fn complete(&self, certificate: &mut Certificate) {
+        let (provider, status) = self.clock.unzip();
+        certificate.provenance = Provenance {
+            node: self.node,
+            provider: provider.unwrap_or_default().to_owned(),
+            status: status.map_or_else(String::new, |status| status.to_string()),
+        };
+        if let Some(key) = &self.certificate_key {
+            certificate.seal(key);
+        }
     }
 
     /// A group, to do something with; should it be asleep, it first learns what was kept for it.

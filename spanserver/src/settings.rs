@@ -1,6 +1,7 @@
 //! What all groups of a server are told.
 
 use proto::{GroupId, NodeId};
+use truetime::key::Key;
 
 /// What all groups of a server are told.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Settings {
     pub txn: txn::server::Config,
     /// Seed of what is random; another one for each start of the process.
     pub seed: u64,
+    /// Seals certificates (X13). `None`: they have no seals.
+    pub certificate_key: Option<Key>,
 }
 
 impl Default for Settings {
@@ -28,6 +31,7 @@ impl Default for Settings {
             limits: paxos::Limits::default(),
             txn: txn::server::Config::default(),
             seed: 0,
+            certificate_key: None,
         }
     }
 }

@@ -125,9 +125,12 @@ impl Shard {
     }
 
     fn now(&mut self) -> Result<Interval, ClockError> {
-        let now = self.shared.clock.now();
-        self.clock_was_wrong |= now.as_ref().is_err_and(|e| e.status == Status::Broken);
-        now
+        let read = self.shared.clock.read();
+        self.clock_was_wrong |= read.as_ref().is_err_and(|e| e.status == Status::Broken);
+        read.map(|reading| {
+            self.server.clock_is(reading.provider, reading.status);
+            reading.interval
+        })
     }
 
     /// Reads the clock once for the whole batch (a decision uses one reading).
