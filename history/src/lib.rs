@@ -28,6 +28,7 @@
 
 mod anomaly;
 mod cell;
+pub mod certificates;
 mod check;
 pub mod file;
 mod name;
