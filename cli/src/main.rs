@@ -23,6 +23,7 @@
 //! ## What is absent, on purpose
 //! Servers that listen on sockets, and commands that talk to them, are not built yet.
 
+mod certificates;
 mod clock;
 mod commands;
 mod data;

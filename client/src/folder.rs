@@ -3,6 +3,7 @@
 //! ```text
 //! universe.toml     format, id, replicas, groups, retention; written last, so that a folder that
 //!                   has it is complete
+//! certificate.key   seals certificates; for its owner's eyes only
 //! meridian.lock     held (flock) by the process that has the universe open
 //! n1/ n2/ n3/       one RocksDB for each server
 //! ```
@@ -11,12 +12,16 @@ use crate::error::{OpenError, io};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use truetime::key::Key;
+use truetime::providers::{KeyFileError, new_key_file, read_key_file};
 
 const FORMAT: u32 = 2;
 const DESCRIPTION: &str = "universe.toml";
 const LOCK: &str = "meridian.lock";
+const KEY: &str = "certificate.key";
+const KEY_DRAFT: &str = "certificate.key.new";
 
 /// What was chosen when a universe was made; never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +94,37 @@ impl Folder {
         io(|| format!("writing {}", file.display()), write())
     }
 
+    /// The key that seals certificates (X13). A universe that has none yet gets one; one that is
+    /// lost is replaced, and what the lost one sealed cannot be verified any more.
+    pub fn certificate_key(&self) -> Result<Key, OpenError> {
+        let file = self.path.join(KEY);
+        let what = || format!("reading {}", file.display());
+        match read_key_file(&file) {
+            Ok(key) => Ok(key),
+            Err(KeyFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                io(|| format!("writing {}", file.display()), self.make_key(&file))
+            }
+            Err(KeyFileError::Io(error)) => io(what, Err(error)),
+            Err(error) => {
+                let what = format!("{KEY}: {error}");
+                Err(OpenError::Damaged { folder: self.path.clone(), what })
+            }
+        }
+    }
+
+    /// Whole or not at all: a file of half a key would be taken for damage.
+    fn make_key(&self, file: &Path) -> io::Result<Key> {
+        let draft = self.path.join(KEY_DRAFT);
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let key = new_key_file(&draft)?;
+        fs::rename(&draft, file)?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(key)
+    }
+
     /// The folder of one server.
     pub fn node(&self, node: u32) -> PathBuf {
         self.path.join(format!("n{node}"))
@@ -114,7 +150,9 @@ fn is_blank(path: &Path) -> Result<bool, OpenError> {
             _ => others.push(name),
         }
     }
-    let ours = |name: &String| matches!(name.as_str(), "n1" | "n2" | "n3" | "universe.toml.new");
+    let ours = |name: &String| {
+        matches!(name.as_str(), "n1" | "n2" | "n3" | "universe.toml.new" | KEY | KEY_DRAFT)
+    };
     Ok(others.is_empty() || (locked && others.iter().all(ours)))
 }
 
@@ -144,6 +182,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_folder_is_taken_once_and_only_when_it_is_ours() {
@@ -164,5 +203,21 @@ mod tests {
         assert!(matches!(Folder::take(other.path()), Err(OpenError::NotOurs { .. })));
         let left: Vec<_> = fs::read_dir(other.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "a folder that is not ours stays as it is");
+    }
+
+    #[test]
+    fn a_universe_keeps_its_key_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::take(dir.path()).unwrap();
+        fs::write(dir.path().join(KEY_DRAFT), "half of a k").unwrap();
+        let key = folder.certificate_key().unwrap();
+        assert_eq!(folder.certificate_key().unwrap().to_hex(), key.to_hex());
+        let file = dir.path().join(KEY);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(folder);
+        let folder = Folder::take(dir.path()).expect("an interrupted making can be repeated");
+        fs::write(&file, "1234").unwrap();
+        let damaged = folder.certificate_key();
+        assert!(matches!(damaged, Err(OpenError::Damaged { .. })), "a key is never made up anew");
     }
 }

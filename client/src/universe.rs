@@ -4,6 +4,7 @@ use crate::clocks::{ClockChangeError, Clocks, NodeClock, Whose};
 use crate::error::OpenError;
 use crate::folder::{Description, Folder};
 use proto::request::{Body, GroupStatus, ReplyBody};
+use proto::seal::fingerprint;
 use proto::{GroupId, Key, NodeId};
 use spanserver::Settings;
 use spanserver::runtime::{InProcess, Node, NodeConfig, TokioClock};
@@ -149,6 +150,7 @@ pub struct Universe {
     database: Arc<Database>,
     description: Description,
     clocks: Clocks,
+    key_fingerprint: String,
     _folder: Folder,
 }
 
@@ -183,6 +185,8 @@ impl Universe {
         clocks.wait(limit, builder.on_wait).await?;
         let folders = (1..=description.replicas).map(|node| folder.node(node)).collect();
         let engines = open_engines(folders)?;
+        let key = folder.certificate_key()?;
+        let key_fingerprint = fingerprint(&key);
         if existing.is_none() {
             // Once, before the folder counts as a universe: a server that loses its disk later does
             // not come back as if it had voted for nobody (P9).
@@ -192,10 +196,11 @@ impl Universe {
             }
             folder.describe(&description)?;
         }
-        let nodes = start_nodes(&description, engines, &clocks)?;
+        let nodes = start_nodes(&description, engines, &clocks, key)?;
         let client = make_client(&description, &nodes, clocks.of(Whose::Client));
         let database = Database::open(client.clone()).await.map_err(OpenError::NotServing)?;
-        Ok(Universe { nodes, client, database, description, clocks, _folder: folder })
+        let _folder = folder;
+        Ok(Universe { nodes, client, database, description, clocks, key_fingerprint, _folder })
     }
 
     /// The database of this universe.
@@ -241,6 +246,12 @@ impl Universe {
     /// The universe's identity, as in its folder.
     pub fn id(&self) -> &str {
         &self.description.id
+    }
+
+    /// Tells the key that seals this universe's certificates from others, and does not give it away
+    /// (X13). The key itself is `certificate.key` in the folder.
+    pub fn key_fingerprint(&self) -> &str {
+        &self.key_fingerprint
     }
 
     /// `now().latest` of the clients' clock, where it has a bound.
@@ -292,9 +303,11 @@ fn start_nodes(
     description: &Description,
     engines: Vec<Rocks>,
     clocks: &Clocks,
+    key: truetime::key::Key,
 ) -> Result<Vec<Arc<Node>>, OpenError> {
     let voters: Vec<NodeId> = (1..=description.replicas).map(NodeId).collect();
-    let mut settings = Settings { seed: rand::random(), ..Settings::default() };
+    let certificate_key = Some(key);
+    let mut settings = Settings { seed: rand::random(), certificate_key, ..Settings::default() };
     settings.txn.retention_ms = description.retention_s * 1_000;
     let alone = description.replicas == 1;
     let mut nodes = Vec::new();

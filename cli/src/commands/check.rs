@@ -1,5 +1,6 @@
-//! `meridian check`: what replicas have on disk, compared; what clients saw, judged.
+//! `meridian check`: what replicas have on disk, compared; what clients saw and were given, judged.
 
+mod certificates;
 mod compare;
 mod history;
 
@@ -25,6 +26,9 @@ pub enum Command {
     /// What clients did and saw, recorded by `bench transfer --history` or by anybody.
     #[command(after_help = history::AFTER_HELP)]
     History(history::Arguments),
+    /// What commits came with, recorded by `bench transfer --certificates`.
+    #[command(after_help = certificates::AFTER_HELP)]
+    Certificates(certificates::Arguments),
 }
 
 const AFTER_HELP: &str = "\
@@ -62,6 +66,7 @@ pub fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Replicas(arguments) => replicas(&arguments),
         Command::History(arguments) => history::run(arguments),
+        Command::Certificates(arguments) => certificates::run(arguments),
     }
 }
 

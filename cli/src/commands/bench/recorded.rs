@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::history::Recorder;
 use ::history::file::{Header, transaction};
 use ::history::{Cell, Ending, Kind, Operation};
-use client::{Database, SqlError, TimestampBound, Transaction, Universe, params};
+use client::{CommitReceipt, Database, SqlError, TimestampBound, Transaction, Universe, params};
 use proto::request::{Body, LockMode, Outcome, ReplyBody};
 use proto::{GroupId, NodeId, TxnId};
 use sql::{ErrorKind, Row, Value};
@@ -89,7 +89,7 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Moves one unit.
+    /// Moves one unit; which attempt did, and what it was answered.
     ///
     /// # Errors
     /// As any transaction. One whose outcome is not known is remembered, for [`settle`](Self::settle).
@@ -99,7 +99,7 @@ impl Recorded {
         from: &str,
         to: &str,
         attempts: &AtomicU64,
-    ) -> Result<(), SqlError> {
+    ) -> Result<(TxnId, CommitReceipt), SqlError> {
         self.run(client, |txn, draft| async move {
             attempts.fetch_add(1, Ordering::Relaxed);
             let table = txn.catalog().table(TABLE)?;
@@ -206,7 +206,11 @@ impl Recorded {
     }
 
     /// Runs a transaction to its end and records it.
-    async fn run<F, Fut>(&self, client: u32, mut work: F) -> Result<(), SqlError>
+    async fn run<F, Fut>(
+        &self,
+        client: u32,
+        mut work: F,
+    ) -> Result<(TxnId, CommitReceipt), SqlError>
     where
         F: FnMut(Transaction, Draft) -> Fut,
         Fut: Future<Output = Result<(), SqlError>>,
@@ -238,7 +242,8 @@ impl Recorded {
             Ok(((), receipt)) => {
                 op.ended_ns = self.recorder.now_ns();
                 op.ending = Ending::At(receipt.timestamp);
-                self.record(&op)
+                self.record(&op)?;
+                Ok((op.txn, receipt))
             }
             Err(error) => {
                 // After anything else it has certainly not happened, and is no part of the history.

@@ -2,12 +2,17 @@
 
 use super::recorded::Recorded;
 use super::{Random, failed, percentile};
+use crate::certificates::{Recorder, Told};
 use crate::clock::fault::{self, Fault};
 use crate::clock::{Faults, show};
 use crate::data::Data;
 use crate::exit::Exit;
 use clap::Args;
-use client::{Database, Mutation, MutationKind, TimestampBound, Transaction, Universe, params};
+use client::{
+    CommitReceipt, Database, Mutation, MutationKind, TimestampBound, Transaction, Universe, params,
+};
+use history::certificates::Header;
+use proto::TxnId;
 use proto::request::LockMode;
 use sql::{ErrorKind, Row, SqlError, Value};
 use std::path::PathBuf;
@@ -24,6 +29,9 @@ With --history, the accounts are those of another table, `bench_recorded`, whose
 transaction that wrote them; it is opened anew, and the leaders of the groups are spread over the
 replicas first. Every transaction is written down as its client saw it: when it began and ended, what
 it read and wrote, and its timestamp. `meridian check history FILE` judges that.
+
+With --certificates, what every commit is answered with is written down: it proves, without the
+database, that its timestamp was rightly chosen. `meridian check certificates FILE` verifies it.
 
 The exit code is 1 when a sum was seen that differs from the first.
 
@@ -54,6 +62,9 @@ pub struct Arguments {
     /// Write down what every client did and saw, as JSON lines.
     #[arg(long, value_name = "FILE", conflicts_with = "sql")]
     history: Option<PathBuf>,
+    /// Write down every commit's certificate, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    certificates: Option<PathBuf>,
     #[command(flatten)]
     faults: Faults,
     /// Changes a simulated clock while clients are at work: when, whose, and what, in the words of
@@ -91,6 +102,7 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
         Some(file) => Some(Recorded::begin(universe, file, &CARRIERS, OPENING_BALANCE).await?),
         None => None,
     };
+    let certificates = certificates(universe, arguments)?;
     let accounts = Accounts { database: database.clone(), recorded: recorded.clone() };
     accounts.prepare().await.map_err(failed)?;
     let wanted = accounts.audit().await.map_err(failed)?;
@@ -108,6 +120,7 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
                 number: u32::from(number) + 1,
                 accounts: accounts.clone(),
                 attempts: attempts.clone(),
+                certificates: certificates.clone(),
                 random: Random(u64::from(number) + 1),
                 with_sql: arguments.sql,
             };
@@ -133,6 +146,9 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
     let last = accounts.audit().await.map_err(failed)?;
     if let Some(recorded) = &recorded {
         recorded.settle().await?;
+    }
+    if let Some(certificates) = &certificates {
+        certificates.finish().map_err(Exit::failed)?;
     }
 
     latencies.sort_unstable();
@@ -174,6 +190,9 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
     if let Some(file) = &arguments.history {
         println!("history         {}", file.display());
     }
+    if let Some(file) = &arguments.certificates {
+        println!("certificates    {}", file.display());
+    }
     match audits.wrong.or((last != wanted).then_some(last)) {
         None => {
             println!("sum constant    yes, {wanted} every time");
@@ -184,6 +203,16 @@ async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit
             Err(Exit::Failed("the sum of all accounts changed".into()))
         }
     }
+}
+
+/// Begins the file of certificates, where one is wanted.
+fn certificates(universe: &Universe, arguments: &Arguments) -> Result<Option<Arc<Recorder>>, Exit> {
+    let Some(file) = &arguments.certificates else { return Ok(None) };
+    let (universe, key) = (universe.id().to_owned(), universe.key_fingerprint().to_owned());
+    let header = Header { universe, key, ..Header::default() };
+    let recorder = Recorder::create(file, header)
+        .map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;
+    Ok(Some(Arc::new(recorder)))
 }
 
 /// The accounts, written down or not.
@@ -267,6 +296,7 @@ struct Client {
     accounts: Accounts,
     /// Of all clients.
     attempts: Arc<AtomicU64>,
+    certificates: Option<Arc<Recorder>>,
     random: Random,
     with_sql: bool,
 }
@@ -287,30 +317,53 @@ impl Client {
             let from = self.random.below(CARRIERS.len());
             let to = (from + 1 + self.random.below(CARRIERS.len() - 1)) % CARRIERS.len();
             let (from, to) = (CARRIERS[from], CARRIERS[to]);
-            let (attempts, with_sql) = (&self.attempts, self.with_sql);
             let began = Instant::now();
+            let began_ns = self.certificates.as_ref().map_or(0, |recorder| recorder.now_ns());
             let moved = match &self.accounts.recorded {
-                Some(recorded) => recorded.transfer(self.number, from, to, attempts).await,
-                None => {
-                    let moved = self.accounts.database.run(|txn| async move {
-                        attempts.fetch_add(1, Ordering::Relaxed);
-                        if with_sql {
-                            move_with_sql(txn, from, to).await
-                        } else {
-                            move_unit(txn, from, to).await
-                        }
-                    });
-                    moved.await.map(|_| ())
-                }
+                Some(recorded) => recorded.transfer(self.number, from, to, &self.attempts).await,
+                None => self.transfer(from, to).await,
             };
             match moved {
-                Ok(()) => work.latencies.push(began.elapsed()),
+                Ok((txn, receipt)) => {
+                    work.latencies.push(began.elapsed());
+                    self.write_down(txn, began_ns, receipt)?;
+                }
                 // Either way the sum must hold, so the work goes on.
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => work.unknown += 1,
                 Err(error) => return Err(error),
             }
         }
         Ok(work)
+    }
+
+    /// Moves one unit; which attempt did, and what it was answered.
+    async fn transfer(&self, from: &str, to: &str) -> Result<(TxnId, CommitReceipt), SqlError> {
+        let (attempts, with_sql) = (&self.attempts, self.with_sql);
+        let moved = self.accounts.database.run(|txn| async move {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            let id = txn.inner().id();
+            if with_sql {
+                move_with_sql(txn, from, to).await?;
+            } else {
+                move_unit(txn, from, to).await?;
+            }
+            Ok::<_, SqlError>(id)
+        });
+        moved.await
+    }
+
+    fn write_down(
+        &self,
+        txn: TxnId,
+        began_ns: u64,
+        receipt: CommitReceipt,
+    ) -> Result<(), SqlError> {
+        let Some(recorder) = &self.certificates else { return Ok(()) };
+        let acknowledged_ns = recorder.now_ns();
+        let told = Told { client: self.number, txn, began_ns, acknowledged_ns, receipt };
+        let what = "the certificates cannot be written";
+        let failed = |error| SqlError::new(ErrorKind::Internal, format!("{what}: {error}"));
+        recorder.record(told).map_err(failed)
     }
 }
 
