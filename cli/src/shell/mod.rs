@@ -4,6 +4,7 @@
 //! of scripts (`commands::sql`) or of a person ([`prompt`]); the first failure ends a script, while
 //! a person reads the message and goes on.
 
+mod certificate;
 pub mod prompt;
 pub mod script;
 mod variables;
@@ -30,6 +31,7 @@ pub const COMMANDS: &str = r"\d          the tables
 \clock      what every clock says; of simulated ones (sql --clock simulated:…), with
             --allow-clock-faults, \clock n2 drift=2000 makes n2's wrong: offset, drift,
             epsilon, lie=TIME, hasty=on|off; \clock n2 honest puts it right
+\certificate  what proves the last commit, and where its time went
 \? or help  this
 \q          end, as Ctrl-D does";
 
@@ -189,6 +191,11 @@ impl Shell {
                     .map_err(|_| Trouble::command("formats are table, csv and json"))?;
             }
             ("\\clock", change) => self.clock(change)?,
+            ("\\certificate", _) => {
+                let none = "this session has not committed anything";
+                let receipt = self.session.last_commit().ok_or_else(|| Trouble::command(none))?;
+                certificate::lines(receipt).iter().for_each(|line| println!("{line}"));
+            }
             (other, _) => {
                 return Err(Trouble::command(format!(
                     "there is no command {other}; \\? lists them"

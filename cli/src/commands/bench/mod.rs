@@ -1,6 +1,7 @@
 //! `meridian bench`: a universe at work, measured and checked.
 
 mod disk;
+mod endure;
 mod recorded;
 mod transfer;
 mod write;
@@ -19,6 +20,10 @@ pub enum Command {
     /// Writers commit single rows as fast as they can, and what a commit costs the disk is counted.
     #[command(after_help = write::AFTER_HELP)]
     Write(write::Arguments),
+    /// Clients are at work until somebody kills the process, again and again: nothing that was
+    /// acknowledged may be lost.
+    #[command(after_help = endure::AFTER_HELP)]
+    Endure(endure::Arguments),
 }
 
 /// Runs the command.
@@ -29,6 +34,7 @@ pub async fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Transfer(arguments) => transfer::run(arguments).await,
         Command::Write(arguments) => write::run(arguments).await,
+        Command::Endure(arguments) => endure::run(arguments).await,
     }
 }
 
