@@ -90,25 +90,24 @@ fn the_last_commit_is_proven_at_the_prompt() {
 
 #[test]
 fn a_clock_beyond_its_bound_is_found_by_comparing_certificates() {
-    // ε is 5 ms; n2 gains 2 ms a second, ten times what is allowed for, and does not look.
-    let drifting = "n2=simulated:epsilon=5ms,offset=4ms,drift=2000,evict=off";
+    // ε is 5 ms; n2 gains 15 ms a second, and does not look.
+    let drifting = "n2=simulated:epsilon=5ms,offset=4ms,drift=15000,evict=off";
+    // It shows when n2 leads some groups and others lead others, and when somebody begins soon
+    // enough after a commit of n2.
     for _ in 0..3 {
         let universe = Universe::new(3);
         // The history has the leaders spread over the nodes.
         let history = universe.beside("history.jsonl").to_string_lossy().into_owned();
         let clocks = ["--clock", "simulated:epsilon=5ms", "--clock", drifting];
         let more: Vec<&str> = clocks.into_iter().chain(["--history", history.as_str()]).collect();
-        let file = certificates(&universe, 14, &more);
-        let text = fs::read_to_string(&file).expect("it was written");
-        if !text.contains("\"node\":\"n2\"") || !text.contains("\"node\":\"n1\"") {
-            continue; // n2 led nothing, or everything
-        }
+        let file = certificates(&universe, 12, &more);
         let key = key(&universe);
-        let refused = check(&file, &["--key", &key]);
-        assert!(refused.stdout.contains("WRONG: wrong order (X7/X8), lines"), "{}", refused.stdout);
-        assert!(!refused.stdout.contains("forged"), "each is what its server said");
-        refused.fails(&["a certificate is wrong"]);
-        return;
+        let judged = check(&file, &["--key", &key]);
+        assert!(!judged.stdout.contains("forged"), "each is what its server said");
+        if judged.stdout.contains("WRONG: wrong order (X7/X8), lines") {
+            judged.fails(&["a certificate is wrong"]);
+            return;
+        }
     }
-    panic!("n2 led nothing, or everything, three times");
+    panic!("n2 was off by 180 ms, and nobody noticed");
 }
