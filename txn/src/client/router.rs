@@ -1,5 +1,5 @@
 //! Finds the leader of a group and repeats a request until it is answered or its time is over; finds
-//! the nearest replica for what any of them may answer ([`nearest`]).
+//! the nearest replica for what any of them may answer, and asks another one when it is slow.
 //!
 //! Every body of [`Body`] may be repeated: reads change nothing but locks the transaction already
 //! wanted, and the others carry the transaction's id, by which servers recognise a repetition
