@@ -29,7 +29,7 @@ use crate::storage::WriteOp;
 use paxos::Asleep;
 use proto::plant::{Plant, planted};
 use proto::{Ballot, GroupId, NodeId, Slot};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use truetime::{Interval, Timestamp};
 use txn::server::MinNext;
 
@@ -92,10 +92,15 @@ pub(crate) struct Beats {
     /// With the number of promises made before it fell asleep.
     asleep: BTreeMap<GroupId, (Asleep, u64)>,
     beat_after: Timestamp,
+    /// When the last beats were sent, by a clock that was not found wrong since (T5).
+    sent: VecDeque<Timestamp>,
     /// How many promises were made, and the highest.
     promises: u64,
     promised: Timestamp,
 }
+
+/// Answers to older beats than the last so many count for nothing.
+const SENT_MAX: usize = 64;
 
 /// What came of an event.
 #[derive(Debug, Default)]
@@ -127,6 +132,7 @@ impl Beats {
             between: between.collect(),
             asleep: BTreeMap::new(),
             beat_after: Timestamp::MIN,
+            sent: VecDeque::new(),
             promises: 0,
             promised: Timestamp::MIN,
         }
@@ -233,6 +239,10 @@ impl Beats {
             self.promises += 1;
             self.promised = promise.max(self.promised);
         }
+        if !beats.is_empty() {
+            self.sent.truncate(SENT_MAX - 1);
+            self.sent.push_front(sent);
+        }
         for (peer, beat) in beats {
             match peer == self.node {
                 // Its own vote, like any other's: it counts when the disk has answered (P4).
@@ -259,6 +269,9 @@ impl Beats {
     /// The clock has been wrong: what was reckoned by it counts no more (T5).
     pub fn clock_mended(&mut self) {
         self.between.values_mut().for_each(|between| between.counted = Timestamp::MIN);
+        self.sent.clear();
+        self.beat_after = Timestamp::MIN;
+        self.promised = Timestamp::MIN;
     }
 
     /// Renews the vote of all groups asleep under a leader (L1), and says so after the disk.
@@ -313,7 +326,7 @@ impl Beats {
         }
         let listed = between.listed.as_mut().filter(|listed| listed.digest == digest);
         if let Some(listed) = listed.filter(|listed| listed.whole && awake.is_empty()) {
-            listed.promise = promise.max(listed.promise);
+            listed.promise = MinNext::believed(now, promise).max(listed.promise);
             return self.grant(now, from, (anchor, digest, sent), out);
         }
         let taken = Message::BeatTaken { anchor, digest, sent, agrees: false, awake };
@@ -331,7 +344,7 @@ impl Beats {
     ) {
         let between = self.between.entry(from).or_default();
         between.agreed = agrees.then_some(digest);
-        if agrees {
+        if agrees && self.sent.contains(&sent) {
             between.counted = between.counted.max(sent);
             between.heard = now.latest();
         }

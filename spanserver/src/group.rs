@@ -291,6 +291,8 @@ impl Group {
     pub(crate) fn clock_mended(&mut self, now: Interval, out: &mut Output, mine: &mut GroupOutput) {
         let mut px = paxos::Output::default();
         self.replica.clock_mended(now, &mut px);
+        self.tick_at = Timestamp::MIN;
+        self.forget_questions();
         self.follow_role(now, out, mine);
         self.take(px, mine);
     }

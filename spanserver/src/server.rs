@@ -403,6 +403,12 @@ impl Server {
         let me = self.node;
         let message = match message {
             Message::Beat { anchor, digest, groups, promise, sent } => {
+                // What has woken up in this step is not spoken for: it may have promised its vote to
+                // somebody else (L1).
+                for id in touched.keys() {
+                    let asleep = self.groups.get(id).and_then(|group| group.replica().asleep());
+                    self.beats.note(now, *id, asleep);
+                }
                 let beat = (anchor, digest, sent);
                 let content = (groups, promise);
                 return self.beats.on_beat(now, from, beat, content, &mut self.beaten);

@@ -5,7 +5,6 @@ mod cluster;
 
 use cluster::{Cluster, GROUPS};
 use proto::{GroupId, NodeId};
-use spanserver::storage::Engine;
 use std::collections::BTreeSet;
 
 #[test]

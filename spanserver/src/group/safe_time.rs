@@ -43,6 +43,11 @@ struct Asking {
 }
 
 impl Group {
+    /// The clock has been wrong: what was asked for by it, and when, means nothing (T5).
+    pub(super) fn forget_questions(&mut self) {
+        self.questions = Questions::default();
+    }
+
     /// Whether there is anything to read here: not at a witness, nor at one that was removed, or
     /// belongs to no group yet.
     fn has_tablet(&self) -> bool {
@@ -78,8 +83,8 @@ impl Group {
     pub(crate) fn asked(&mut self, from: NodeId, at: Timestamp) {
         let member = self.replica.configuration().1.members.contains_key(&from);
         if member && self.manager.serving().is_some() {
-            let asked = self.questions.asked.entry(from).or_default();
-            *asked = at.max(*asked);
+            // The newest question is for everything that is wanted there.
+            self.questions.asked.insert(from, at);
         }
     }
 
@@ -98,7 +103,7 @@ impl Group {
         }
         self.replica.told_chosen(ballot, word.slot);
         self.settle(now, out, mine);
-        self.hear(word);
+        self.hear(MinNext { at: MinNext::believed(now, word.at), ..word });
         self.questions.asking.take_if(|asking| asking.upto <= word.at);
     }
 

@@ -111,7 +111,15 @@ impl ReadWrite {
         let answer = match request.send(inner, self.shared.limits).await {
             Ok(receipt) => Ok(receipt),
             // "Aborted" is certain: a commit that happened is found by its id and told again.
-            Err(error @ (Error::Aborted { .. } | Error::InvalidArgument(_))) => Err(error),
+            Err(error @ Error::Aborted { .. }) => Err(error),
+            // An earlier try may have been taken, and its answer lost.
+            Err(error @ Error::InvalidArgument(_)) => {
+                let limits = self.shared.limits;
+                match resolve(inner, limits, txn, coordinator, error.clone()).await {
+                    Err(Error::Aborted { .. }) => Err(error),
+                    settled => settled,
+                }
+            }
             Err(error) => resolve(inner, self.shared.limits, txn, coordinator, error).await,
         };
         undecided.known = !matches!(answer, Err(Error::OutcomeUnknown { .. }));

@@ -24,6 +24,8 @@ use truetime::Timestamp;
 
 /// Pause before asking again when nobody leads the group.
 const RETRY_PAUSE_MS: u64 = 5;
+/// How far ahead the deadline of one request may lie: servers refuse more than 20 s.
+const REQUEST_US_MAX: u64 = 15_000_000;
 /// Longest pause before a node that has too much to do is asked again.
 const FULL_PAUSE_MS_MAX: u64 = 320;
 
@@ -119,7 +121,7 @@ impl Router {
             let request = Request {
                 group,
                 ballot: pinned.or(target.ballot),
-                deadline: give_up,
+                deadline: give_up.min(now.latest().plus_micros(REQUEST_US_MAX)),
                 body: body.clone(),
             };
             let patience = self.attempt.min(give_up.since(now.latest()));

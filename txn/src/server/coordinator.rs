@@ -268,7 +268,7 @@ impl Manager {
             out.reply.push((id, Ok(ReplyBody::Outcome(outcome))));
             return;
         }
-        if self.refuse_as_participant(id, txn, out) {
+        if self.refuse_as_participant(id, txn, out) || self.resolves_commit_of_reads(id, txn, out) {
             return;
         }
         let Some(leading) = &mut self.leading else { return };

@@ -36,14 +36,16 @@ pub(super) struct ReadingCommit {
     txn: TxnId,
     /// The request and its repetitions.
     ids: Vec<RequestId>,
+    /// Who asked for the outcome meanwhile.
+    resolvers: Vec<RequestId>,
     timestamp: Timestamp,
     /// The newest write it may have read: to have passed before the answer leaves.
     seen: Timestamp,
 }
 
 impl ReadingCommit {
-    pub fn into_ids(self) -> Vec<RequestId> {
-        self.ids
+    pub fn into_ids(self) -> impl Iterator<Item = RequestId> {
+        self.ids.into_iter().chain(self.resolvers)
     }
 }
 
@@ -178,7 +180,13 @@ impl Manager {
             return Err(Error::ResourceExhausted("the lease is being renewed".into()));
         }
         leading.s_max = leading.s_max.max(timestamp);
-        leading.reading.push(ReadingCommit { txn, ids: vec![id], timestamp, seen });
+        leading.reading.push(ReadingCommit {
+            txn,
+            ids: vec![id],
+            resolvers: Vec::new(),
+            timestamp,
+            seen,
+        });
         self.end_without_record(now, txn, Some(timestamp), out);
         self.answer_reading(now, out);
         Ok(())
@@ -204,6 +212,25 @@ impl Manager {
         true
     }
 
+    /// The outcome of a commit of reads, which no record tells (X9). Whether it was one.
+    pub(super) fn resolves_commit_of_reads(
+        &mut self,
+        id: RequestId,
+        txn: TxnId,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(leading) = &mut self.leading else { return false };
+        if let Some(waiting) = leading.reading.iter_mut().find(|commit| commit.txn == txn) {
+            waiting.resolvers.push(id);
+            return true;
+        }
+        let Some(at) = leading.active.get(&txn).and_then(|ended| ended.read_at) else {
+            return false;
+        };
+        out.reply.push((id, Ok(ReplyBody::Outcome(Outcome::Committed(at)))));
+        true
+    }
+
     /// Answers those who have waited for what they saw.
     pub(super) fn answer_reading(&mut self, now: Interval, out: &mut Effects) {
         let group = self.group;
@@ -214,6 +241,8 @@ impl Manager {
             if passed {
                 let receipt = || Ok(ReplyBody::Committed(Receipt::plain(commit.timestamp, group)));
                 out.reply.extend(commit.ids.iter().map(|id| (*id, receipt())));
+                let outcome = || Ok(ReplyBody::Outcome(Outcome::Committed(commit.timestamp)));
+                out.reply.extend(commit.resolvers.iter().map(|id| (*id, outcome())));
             }
             !passed
         });

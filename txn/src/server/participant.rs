@@ -138,8 +138,8 @@ impl Manager {
     /// may be waiting for others; and says so, which also repeats what was lost (X10).
     pub(super) fn hold_validated(&mut self, now: Interval, out: &mut Effects) {
         let Some(leading) = &mut self.leading else { return };
-        if !now.before(leading.lease_end) {
-            return;
+        if !now.before(leading.lease_end) || self.reads.retiring {
+            return; // a hand-over waits until all that was promised has passed (L5)
         }
         let longest_us = self.config.txn_timeout_ms * 1_000;
         let mut messages = Vec::new();

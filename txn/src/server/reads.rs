@@ -163,7 +163,9 @@ impl Manager {
         let horizon = self.horizon(now);
         let at = match at {
             ReadAt::Exactly(at) => at,
-            ReadAt::Newest { at_least } => at_least.max(self.safe_time(now, &what)),
+            ReadAt::Newest { at_least } => {
+                at_least.max(self.safe_time(now, &what).min(now.latest()))
+            }
         };
         if at < horizon {
             out.reply.push((id, Err(Error::SnapshotTooOld { at, horizon })));

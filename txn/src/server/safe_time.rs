@@ -114,6 +114,13 @@ fn width_us(now: Interval) -> u64 {
 }
 
 impl MinNext {
+    /// As much of a promise about timestamps as is believed here: one that lies further ahead than
+    /// any right clock could have made it comes from a wrong one (T5). To believe less is always
+    /// right.
+    pub fn believed(now: Interval, at: Timestamp) -> Timestamp {
+        at.min(ahead_max(now))
+    }
+
     /// Once `after` this, a leader may give its word for `at`. `None`: it is near enough.
     pub fn near_after(now: Interval, at: Timestamp) -> Option<Timestamp> {
         (at > ahead_max(now)).then(|| at.minus_micros(2 * width_us(now) + 1))

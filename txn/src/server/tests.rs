@@ -137,8 +137,12 @@ fn a_repeated_commit_of_reads_hears_what_the_first_one_heard() {
     bench.read(100);
     let again = bench.commit_of_reads(110);
     assert_eq!(first, again);
+    let asked = bench.ask(120, Some(bench.ballot), Body::Resolve { txn: READER });
+    assert!(asked.propose.is_empty());
     let [Ok(ReplyBody::Committed(receipt))] = &again[..] else { panic!("{again:?}") };
     assert!(receipt.timestamp < written, "it read what was there before");
+    let outcome = Ok(ReplyBody::Outcome(Outcome::Committed(receipt.timestamp)));
+    assert_eq!(asked.reply.into_iter().map(|(_, answer)| answer).next(), Some(outcome));
 }
 
 #[test]

@@ -105,7 +105,8 @@ impl<'a> Hunt<'a> {
             };
             match answer {
                 Some(Ok(reply)) => {
-                    self.learn(node)?;
+                    // The answer is good, whatever this clock can say.
+                    let _ = self.learn(node);
                     return Ok(Ok(reply));
                 }
                 Some(Err(error)) if is_elsewhere(&error) => {
