@@ -30,6 +30,7 @@ ci: setup fmt-check clippy doc test controls ## what a change must pass: format,
 
 controls: ## planted faults, which checkers must catch
 	@$(ENV) && cargo test $(CARGO_FLAGS) -p sim --features plants --test plants
+	@$(ENV) && cargo test $(CARGO_FLAGS) -p txn --features plants --test plants
 	@$(ENV) && cargo test $(CARGO_FLAGS) -p paxos --features plants --test plant_single_step --test plant_own_ballot
 
 setup: ## install what is missing (libclang) and compile RocksDB once

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! *An entry that is not applied here* (`t_paxos`). The timestamps a group gives to its entries grow
-//! with the slots, so none behind the last applied one is at or below [`Replicated::applied_at`]. To
+//! with the slots, so none behind the last applied one is at or below `Replicated::applied_at`. To
 //! go beyond that, the leader has to give its word ([`MinNext`]): every entry behind a slot has a
 //! timestamp above `at`. Who has applied that slot may read up to `at`.
 //!
@@ -205,7 +205,7 @@ impl Manager {
     }
 
     /// Up to where no entry that is not applied here can be written any more (R1). A leader makes
-    /// sure of it up to `wanted`, at most [`vow_max`](Self::vow_max).
+    /// sure of it up to `wanted`, at most `vow_max`.
     pub(super) fn t_paxos(&mut self, wanted: Option<Timestamp>) -> Timestamp {
         let known = self.replicated.applied_at.max(self.reads.words.reached);
         let Some(wanted) = wanted.filter(|at| *at > known && self.leading.is_some()) else {
