@@ -72,8 +72,10 @@ impl Replica {
     pub(crate) fn snapshot_if_needed(&mut self, now: Interval, to: NodeId, out: &mut Output) {
         let base = self.acceptor.log.base().slot;
         let witness = self.acceptor.log.configuration().1.is_witness(to);
-        // A witness has no tablet to send; it only leads until somebody else can.
-        let can = !self.is_witness() || witness;
+        // A witness has no tablet to send; it only leads until somebody else can. And it gets none:
+        // but then what it gets must say that it is one, or it would serve from an empty tablet.
+        let told = self.acceptor.log.configuration_at(self.applied).1.is_witness(to) == witness;
+        let can = told && (!self.is_witness() || witness);
         let again_after = self.again_after(now);
         let Role::Leader(leading) = &mut self.role else { return };
         let under_way = leading.peers.values_mut().filter_map(|peer| peer.sending()).count();

@@ -65,11 +65,27 @@ scripts! { anomalies:
     stale_read
 }
 
+scripts! { safe_time:
+    bounded_staleness
+    future
+    handed_over
+    in_flight
+    leader_lost
+    old
+    prepared
+    slot_and_promise
+    snapshot_installed
+}
+
 /// Every script in the folders is run.
 #[test]
 fn no_script_is_forgotten() {
-    let kinds =
-        [("locks", locks::NAMES), ("groups", groups::NAMES), ("anomalies", anomalies::NAMES)];
+    let kinds = [
+        ("locks", locks::NAMES),
+        ("groups", groups::NAMES),
+        ("anomalies", anomalies::NAMES),
+        ("safe_time", safe_time::NAMES),
+    ];
     for (kind, names) in kinds {
         let entries = std::fs::read_dir(script::folder(kind)).expect("the folder of scripts");
         let name =

@@ -1,7 +1,8 @@
-//! Golden scripts of the lock table and of whole groups.
+//! Golden scripts of the lock table, of whole groups, and of replicas that do not lead.
 
 mod groups;
 mod notation;
+mod replicas;
 mod story;
 mod table;
 
@@ -17,6 +18,7 @@ pub fn run(kind: &str, name: &str) {
     let path = folder(kind).join(format!("{name}.script"));
     let done = match kind {
         "locks" => goldenscript::run(&mut table::Runner::default(), &path),
+        "safe_time" => goldenscript::run(&mut replicas::Runner::default(), &path),
         _ => goldenscript::run(&mut groups::Runner::default(), &path),
     };
     if let Err(error) = done {

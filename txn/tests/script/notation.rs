@@ -151,6 +151,7 @@ pub fn answer(answer: &Result<ReplyBody, Error>) -> String {
     match answer {
         Ok(ReplyBody::Committed(receipt)) => format!("committed at {}", time(receipt.timestamp)),
         Ok(ReplyBody::Outcome(o)) => outcome(*o),
+        Ok(ReplyBody::SafeTime(at)) => format!("up to {}", time(*at)),
         Ok(_) => "done".into(),
         Err(Error::DeadlineExceeded(why)) => format!("deadline exceeded: {why}"),
         Err(error) => error.to_string(),
