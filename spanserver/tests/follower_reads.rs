@@ -5,6 +5,7 @@ mod cluster;
 use cluster::{Cluster, GROUPS};
 use proto::request::ReadAt;
 use proto::{Error, GroupId};
+use spanserver::Settings;
 use truetime::Timestamp;
 
 const G: GroupId = GroupId(3);
@@ -188,4 +189,47 @@ fn a_follower_that_was_away_does_not_take_what_is_promised_to_others_for_its_own
     c.cut_off.clear();
     c.pass(3_000);
     assert_eq!(c.found(read).map(|(_, value)| value), Some(Some("v".into())));
+}
+
+#[test]
+fn while_a_snapshot_takes_its_place_nothing_is_read_and_what_was_under_way_is_nothing() {
+    let limits = paxos::Limits { log_slots: 4, ..paxos::Limits::default() };
+    let mut c = Cluster::with(Settings { seed: 7, limits, ..Settings::default() });
+    c.pass(2_000);
+    let first = c.write(G, "k", "old");
+    c.pass(300);
+    let first = ReadAt::Exactly(c.committed(first));
+    let (follower, _) = c.follower_and_leader(G);
+    c.cut_off.insert(follower);
+    let mut last = None;
+    for round in 0..30 {
+        last = Some(c.write(G, "k", &round.to_string()));
+        c.pass(200);
+    }
+    let last = c.committed(last.expect("30 rounds"));
+    // Its disk stops, and a read is under way at it, as the snapshot arrives.
+    c.cut_off.clear();
+    (0..5_000).find(|_| {
+        c.pass(1);
+        c.chunk_on_its_way(follower)
+    });
+    c.stuck = Some(follower);
+    let under_way = c.read(follower, G, "k", first);
+    c.pass(1);
+    {
+        let mut groups = c.servers[&follower].groups();
+        let (_, group) = groups.find(|(id, _)| *id == G).expect("it is there");
+        assert!(!group.replica().is_settled(), "a snapshot is on its way to the disk");
+    }
+    let meanwhile = c.read(follower, G, "k", first);
+    let newer = c.read(follower, G, "k", ReadAt::Exactly(last));
+    c.run_reads();
+    assert_eq!(c.answers[&under_way], Err(Error::NotLeader { hint: None }));
+    c.pass(20);
+    c.run_reads();
+    assert_eq!((c.found(meanwhile), c.found(newer)), (None, None));
+    c.go_on();
+    c.pass(200);
+    assert_eq!(c.found(meanwhile).map(|(_, value)| value), Some(Some("old".into())));
+    assert_eq!(c.found(newer).map(|(_, value)| value), Some(Some("29".into())));
 }

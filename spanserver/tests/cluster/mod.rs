@@ -6,10 +6,10 @@ use proto::request::{Age, Body, Found, ReadAt, ReadSet, Reply, ReplyBody, Reques
 use proto::{Ballot, Error, GroupId, Key, NodeId, TxnId};
 use spanserver::runtime::execute;
 use spanserver::storage::{Durability, Engine, Memory};
-use spanserver::{Event, Message, Output, Server, Settings, found};
+use spanserver::{Event, Message, Output, Persist, Pins, Server, Settings, found};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use truetime::{Interval, Timestamp};
-use txn::server::RequestId;
+use txn::server::{ReadJob, RequestId};
 
 /// How many groups there are, each with a replica on every server.
 pub const GROUPS: u32 = 20;
@@ -29,6 +29,10 @@ pub struct Cluster {
     requests: u64,
     /// Servers that hear nothing, and are not heard.
     pub cut_off: BTreeSet<NodeId>,
+    /// A server whose disk and readers have stopped, and what they have been given.
+    pub stuck: Option<NodeId>,
+    unsynced: Vec<Persist>,
+    unread: Vec<(GroupId, ReadJob)>,
     /// Counts since the last look.
     pub beats: BTreeMap<(NodeId, NodeId), u64>,
     /// Questions for the leader's word, and words.
@@ -40,8 +44,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new() -> Cluster {
+        Cluster::with(Settings { seed: 7, ..Settings::default() })
+    }
+
+    pub fn with(settings: Settings) -> Cluster {
         let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
-        let settings = Settings { seed: 7, ..Settings::default() };
         let groups = || (1..=GROUPS).map(GroupId);
         let mut cluster = Cluster {
             us: 1_000_000_000,
@@ -53,6 +60,9 @@ impl Cluster {
             answers: BTreeMap::new(),
             requests: 0,
             cut_off: BTreeSet::new(),
+            stuck: None,
+            unsynced: Vec::new(),
+            unread: Vec::new(),
             beats: BTreeMap::new(),
             asked: 0,
             words: 0,
@@ -85,19 +95,64 @@ impl Cluster {
         let now = self.now();
         let Some(server) = self.servers.get_mut(&node) else { return };
         self.steps += 1;
-        let Output { apply, persist, send, reply, read, wake_after, .. } = server.step(now, events);
+        let Output { apply, persist, send, reply, read, chunks, wake_after, .. } =
+            server.step(now, events);
         let engine = &self.engines[&node];
         engine.write(&apply, Durability::Buffered).expect("memory writes");
         self.wakes.insert(node, wake_after);
         self.answers.extend(reply.into_iter().map(|answer| answer.leave(now)));
         self.queue.extend(send.into_iter().map(|(to, message)| (node, to, message)));
-        if let Some(persist) = persist {
-            engine.write(&persist.ops, Durability::Synced).expect("memory writes");
-            self.step(node, vec![Event::Persisted { batch: persist.batch }]);
+        for (group, wanted) in chunks {
+            let engine = &self.engines[&node];
+            let event = Pins::default().read(engine, group, wanted).expect("memory reads");
+            self.step(node, vec![event]);
         }
-        for (group, job) in read {
+        if self.stuck == Some(node) {
+            self.unsynced.extend(persist);
+            self.unread.extend(read);
+            return;
+        }
+        self.sync(node, persist);
+        self.run(node, read);
+    }
+
+    fn sync(&mut self, node: NodeId, persist: impl IntoIterator<Item = Persist>) {
+        for Persist { batch, ops } in persist {
+            self.engines[&node].write(&ops, Durability::Synced).expect("memory writes");
+            self.step(node, vec![Event::Persisted { batch }]);
+        }
+    }
+
+    fn run(&mut self, node: NodeId, reads: Vec<(GroupId, ReadJob)>) {
+        for (group, job) in reads {
             let found = execute(&self.engines[&node], group, &job).expect("memory reads");
             self.step(node, vec![Event::ReadDone { group, tag: job.tag, found }]);
+        }
+    }
+
+    /// Whether a part of a snapshot is on its way to this server.
+    pub fn chunk_on_its_way(&self, node: NodeId) -> bool {
+        self.queue.iter().any(|(_, to, message)| {
+            let chunk = |m: &paxos::Message| matches!(m, paxos::Message::Chunk { .. });
+            *to == node && matches!(message, Message::Paxos { message, .. } if chunk(message))
+        })
+    }
+
+    /// The reads that are stuck run.
+    pub fn run_reads(&mut self) {
+        if let Some(node) = self.stuck {
+            let reads = std::mem::take(&mut self.unread);
+            self.run(node, reads);
+        }
+    }
+
+    /// The disk goes on.
+    pub fn go_on(&mut self) {
+        if let Some(node) = self.stuck.take() {
+            let unsynced = std::mem::take(&mut self.unsynced);
+            self.sync(node, unsynced);
+            let reads = std::mem::take(&mut self.unread);
+            self.run(node, reads);
         }
     }
 
