@@ -55,7 +55,7 @@ use truetime::{Interval, Timestamp};
 const AHEAD_MAX: usize = 8;
 
 /// A leader's word (R2): every entry of the group's log behind `slot` has a timestamp above `at`.
-/// True for ever, whoever leads; see the [module](self).
+/// True for ever, whoever leads: the proof is at the top of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinNext {
     /// Who has applied this slot
