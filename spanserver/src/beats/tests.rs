@@ -30,11 +30,15 @@ fn beat(beats: &mut Beats, at: Interval, stirred: &[GroupId]) -> (Vec<Sleeper>, 
     }
 }
 
-/// Both disks have taken a beat that was sent then.
-fn taken(beats: &mut Beats, ms: u64) {
-    for node in [ME, PEER] {
-        beats.on_taken(now(ms), node, (0, now(ms).earliest(), true), &[], &mut Outcome::default());
+/// These servers' disks have taken the beat that was sent then.
+fn taken_by(beats: &mut Beats, nodes: &[NodeId], ms: u64) {
+    for node in nodes {
+        beats.on_taken(now(ms), *node, (0, now(ms).earliest(), true), &[], &mut Outcome::default());
     }
+}
+
+fn taken(beats: &mut Beats, ms: u64) {
+    taken_by(beats, &[ME, PEER], ms);
 }
 
 #[test]
@@ -55,18 +59,21 @@ fn nothing_is_promised_before_every_lease_is_known() {
 fn nothing_is_promised_beyond_a_lease() {
     let mut beats = beats(ME);
     beats.note(now(0), GroupId(1), asleep(7, PEER));
+    beat(&mut beats, now(1), &[]);
     taken(&mut beats, 1);
-    assert!(beat(&mut beats, now(400), &[]).1 > Timestamp::MIN);
-    let mut out = Outcome::default();
+    assert!(beat(&mut beats, now(490), &[]).1 > Timestamp::MIN);
     // The own disk answers, the other server does not: a lease of 500 ms after what it took last.
-    beats.on_taken(now(490), ME, (0, now(490).earliest(), true), &[], &mut out);
-    assert_eq!(beat(&mut beats, now(501), &[]).1, Timestamp::MIN);
+    taken_by(&mut beats, &[ME], 490);
+    assert_eq!(beat(&mut beats, now(591), &[]).1, Timestamp::MIN);
+    taken_by(&mut beats, &[PEER], 591);
+    assert!(beat(&mut beats, now(692), &[]).1 > Timestamp::MIN);
 }
 
 #[test]
 fn nothing_is_promised_while_a_group_may_be_waking_up() {
     let mut beats = beats(ME);
     beats.note(now(0), GroupId(1), asleep(7, PEER));
+    beat(&mut beats, now(1), &[]);
     taken(&mut beats, 1);
     assert_eq!(beat(&mut beats, now(102), &[GroupId(1)]).1, Timestamp::MIN);
     assert!(beat(&mut beats, now(203), &[GroupId(5)]).1 > Timestamp::MIN, "not one of them");
@@ -76,11 +83,14 @@ fn nothing_is_promised_while_a_group_may_be_waking_up() {
 fn a_mended_clock_counts_nothing_of_before() {
     let mut beats = beats(ME);
     beats.note(now(0), GroupId(1), asleep(7, PEER));
-    taken(&mut beats, 60_000); // the clock was a minute ahead
+    beat(&mut beats, now(60_000), &[]); // the clock was a minute ahead
+    taken(&mut beats, 60_000);
+    assert!(beat(&mut beats, now(60_101), &[]).1 > Timestamp::MIN);
     beats.clock_mended();
     assert_eq!(beat(&mut beats, now(102), &[]).1, Timestamp::MIN);
     beats.note(now(102), GroupId(1), None);
     beats.note(now(110), GroupId(1), asleep(7, PEER));
+    taken(&mut beats, 60_101); // a late answer
     assert_eq!(beat(&mut beats, now(203), &[]).1, Timestamp::MIN);
 }
 
