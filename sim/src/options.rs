@@ -335,6 +335,8 @@ impl Options {
         self.early_release = pick(rng, &[true, true, false]);
         if self.change_every_us > 0 {
             self.rot = 0.0; // who is still to be sent what it lost may be one too many
+        } else {
+            self.founders = self.nodes; // nobody else would ever belong
         }
         if self.sync_us.1 > 2_000 {
             // The groups of a node share its disk, and each renews its votes on it.
