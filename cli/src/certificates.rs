@@ -1,5 +1,5 @@
 //! Certificates, written down as clients get them. The format is that of
-//! [`history::certificates::file`](::history::certificates::file).
+//! [`history::certificates::file`].
 
 use ::history::certificates::{Entry, Header, file};
 use client::CommitReceipt;

@@ -1,5 +1,5 @@
 //! Recorded histories: what clients did and saw, written down while it happens. The format is that
-//! of [`history::file`](::history::file).
+//! of [`history::file`].
 
 use ::history::Operation;
 use ::history::file::{self, Header};

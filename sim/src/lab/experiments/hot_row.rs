@@ -78,7 +78,8 @@ fn measure(point: Point) -> Result<f64, Violation> {
                 let increment = client.run(|txn| {
                     let row = row.clone();
                     async move {
-                        let found = txn.get_many(std::slice::from_ref(&row), LockMode::Exclusive).await?;
+                        let found =
+                            txn.get_many(std::slice::from_ref(&row), LockMode::Exclusive).await?;
                         let text = found.into_iter().flatten().next().unwrap_or_default();
                         let before: u64 = String::from_utf8_lossy(&text).parse().unwrap_or(0);
                         txn.put(row, Bytes::from((before + 1).to_string()));
