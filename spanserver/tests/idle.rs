@@ -4,8 +4,10 @@
 mod cluster;
 
 use cluster::{Cluster, GROUPS};
-use proto::{GroupId, NodeId};
+use proto::{Ballot, GroupId, NodeId};
+use spanserver::{Event, Message};
 use std::collections::BTreeSet;
+use truetime::Timestamp;
 
 #[test]
 fn idle_groups_cost_one_heartbeat_a_pair() {
@@ -66,4 +68,43 @@ fn a_vote_given_while_asleep_is_honoured_after_a_restart() {
     drop(server);
     c.pass(3_000);
     assert!(c.leader(GroupId(5)).is_some());
+}
+
+/// A server that stood still for longer than its vote finds two messages in one batch: a candidate's,
+/// which gets the vote, and an old leader's beat. The beat must not be answered for that group (L1).
+#[test]
+fn a_beat_speaks_for_no_group_whose_vote_was_given_away_in_the_same_step() {
+    let mut c = Cluster::new();
+    c.pass(5_000);
+    let group = GroupId(1);
+    let (follower, leader) = c.follower_and_leader(group);
+    let third = (1..=3).map(NodeId).find(|node| *node != follower && *node != leader);
+    let third = third.expect("three servers");
+    let replica = |node: NodeId| {
+        let found = c.servers[&node].groups().find(|(id, _)| *id == group);
+        found.map(|(_, group)| group.replica()).expect("it is there")
+    };
+    let asleep = replica(follower).asleep().expect("it has had the time to fall asleep");
+    let (seat, last) = (replica(third).seat(), replica(third).last());
+    let ballot = Ballot { round: asleep.ballot.round + 1, node: third };
+    c.us += 2_000_000;
+    let sent = c.now().earliest();
+    let message = paxos::Message::Prepare { ballot, last, sent, released: None };
+    let prepare = Message::Paxos { group, seat, message };
+    let groups = vec![(group, asleep.ballot, asleep.level)];
+    let beat = Message::Beat { anchor: group, digest: 42, groups, promise: Timestamp::MIN, sent };
+    let now = c.now();
+    let server = c.servers.get_mut(&follower).expect("it runs");
+    let events = [(third, prepare), (leader, beat)];
+    let first = server.step(now, events.map(|(from, message)| Event::Message { from, message }));
+    let batch = first.persist.map(|persist| persist.batch).expect("a promise is written");
+    let second = server.step(now, [Event::Persisted { batch }]);
+    let said: Vec<Message> = first.send.into_iter().chain(second.send).map(|(_, m)| m).collect();
+    let promised = |m: &Message| {
+        let promise = |m: &paxos::Message| matches!(m, paxos::Message::Promise { .. });
+        matches!(m, Message::Paxos { message, .. } if promise(message))
+    };
+    assert!(said.iter().any(promised), "the vote is free: {said:?}");
+    let agreed = |m: &Message| matches!(m, Message::BeatTaken { agrees: true, .. });
+    assert!(!said.iter().any(agreed), "L1: the vote was given away: {said:?}");
 }
