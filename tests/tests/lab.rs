@@ -9,8 +9,17 @@ use std::time::{Duration, Instant};
 use support::{Ended, Process, meridian, run};
 
 /// The experiments, in the order of the list.
-const NAMES: [&str; 7] =
-    ["sawtooth", "masters", "commit-wait", "no-wait", "lying-clock", "lease-overlap", "failover"];
+const NAMES: [&str; 9] = [
+    "sawtooth",
+    "masters",
+    "commit-wait",
+    "hot-row",
+    "participants",
+    "no-wait",
+    "lying-clock",
+    "lease-overlap",
+    "failover",
+];
 
 /// One that takes less than a second.
 const QUICK: [&str; 7] = ["lab", "run", "commit-wait", "--set", "points=4", "--set", "commits=5"];
