@@ -1,6 +1,7 @@
 //! The coordinator, and the one-group commit, which is a coordinator without participants
 //! (X5–X9).
 
+use super::early::Asked;
 use super::{Effects, Manager, RequestId, Then, exclusive, tickets_of};
 use bytes::Bytes;
 use proto::command::CommitRecord;
@@ -162,7 +163,9 @@ impl Manager {
             out.reply.push((id, Err(Error::InvalidArgument(what))));
             return;
         }
-        if self.refuse_as_participant(id, txn, out) || self.repeats_commit_of_reads(id, txn, out) {
+        if self.refuse_as_participant(id, txn, out)
+            || self.repeats_commit_of_reads(id, txn, Asked::Commit, out)
+        {
             return;
         }
         let Some(leading) = &mut self.leading else { return };
@@ -268,7 +271,9 @@ impl Manager {
             out.reply.push((id, Ok(ReplyBody::Outcome(outcome))));
             return;
         }
-        if self.refuse_as_participant(id, txn, out) || self.resolves_commit_of_reads(id, txn, out) {
+        if self.refuse_as_participant(id, txn, out)
+            || self.repeats_commit_of_reads(id, txn, Asked::Outcome, out)
+        {
             return;
         }
         let Some(leading) = &mut self.leading else { return };

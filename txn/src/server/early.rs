@@ -34,10 +34,8 @@ use truetime::{Interval, Timestamp};
 #[derive(Debug)]
 pub(super) struct ReadingCommit {
     txn: TxnId,
-    /// The request and its repetitions.
-    ids: Vec<RequestId>,
-    /// Who asked for the outcome meanwhile.
-    resolvers: Vec<RequestId>,
+    /// The request, its repetitions, and who asked for the outcome meanwhile.
+    asked: Vec<(RequestId, Asked)>,
     timestamp: Timestamp,
     /// The newest write it may have read: to have passed before the answer leaves.
     seen: Timestamp,
@@ -45,7 +43,23 @@ pub(super) struct ReadingCommit {
 
 impl ReadingCommit {
     pub fn into_ids(self) -> impl Iterator<Item = RequestId> {
-        self.ids.into_iter().chain(self.resolvers)
+        self.asked.into_iter().map(|(id, _)| id)
+    }
+}
+
+/// What somebody wants to know of a commit of reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Commit,
+    Outcome,
+}
+
+impl Asked {
+    fn answer(self, at: Timestamp, group: GroupId) -> ReplyBody {
+        match self {
+            Asked::Commit => ReplyBody::Committed(Receipt::plain(at, group)),
+            Asked::Outcome => ReplyBody::Outcome(Outcome::Committed(at)),
+        }
     }
 }
 
@@ -182,8 +196,7 @@ impl Manager {
         leading.s_max = leading.s_max.max(timestamp);
         leading.reading.push(ReadingCommit {
             txn,
-            ids: vec![id],
-            resolvers: Vec::new(),
+            asked: vec![(id, Asked::Commit)],
             timestamp,
             seen,
         });
@@ -192,42 +205,25 @@ impl Manager {
         Ok(())
     }
 
-    /// A commit of reads that comes again waits with the first, or hears what that one heard (X9).
-    /// Whether it is one.
+    /// A commit of reads that comes again, or whose outcome is asked for: waits with the first
+    /// request, or hears what that one heard, which no record tells (X9). Whether it is one.
     pub(super) fn repeats_commit_of_reads(
         &mut self,
         id: RequestId,
         txn: TxnId,
+        asked: Asked,
         out: &mut Effects,
     ) -> bool {
+        let group = self.group;
         let Some(leading) = &mut self.leading else { return false };
         if let Some(waiting) = leading.reading.iter_mut().find(|commit| commit.txn == txn) {
-            waiting.ids.push(id);
+            waiting.asked.push((id, asked));
             return true;
         }
         let Some(at) = leading.active.get(&txn).and_then(|ended| ended.read_at) else {
             return false;
         };
-        out.reply.push((id, Ok(ReplyBody::Committed(Receipt::plain(at, self.group)))));
-        true
-    }
-
-    /// The outcome of a commit of reads, which no record tells (X9). Whether it was one.
-    pub(super) fn resolves_commit_of_reads(
-        &mut self,
-        id: RequestId,
-        txn: TxnId,
-        out: &mut Effects,
-    ) -> bool {
-        let Some(leading) = &mut self.leading else { return false };
-        if let Some(waiting) = leading.reading.iter_mut().find(|commit| commit.txn == txn) {
-            waiting.resolvers.push(id);
-            return true;
-        }
-        let Some(at) = leading.active.get(&txn).and_then(|ended| ended.read_at) else {
-            return false;
-        };
-        out.reply.push((id, Ok(ReplyBody::Outcome(Outcome::Committed(at)))));
+        out.reply.push((id, Ok(asked.answer(at, group))));
         true
     }
 
@@ -239,10 +235,10 @@ impl Manager {
         leading.reading.retain(|commit| {
             let passed = now.after(commit.seen) || planted;
             if passed {
-                let receipt = || Ok(ReplyBody::Committed(Receipt::plain(commit.timestamp, group)));
-                out.reply.extend(commit.ids.iter().map(|id| (*id, receipt())));
-                let outcome = || Ok(ReplyBody::Outcome(Outcome::Committed(commit.timestamp)));
-                out.reply.extend(commit.resolvers.iter().map(|id| (*id, outcome())));
+                let asked = commit.asked.iter();
+                out.reply.extend(
+                    asked.map(|(id, asked)| (*id, Ok(asked.answer(commit.timestamp, group)))),
+                );
             }
             !passed
         });
