@@ -16,21 +16,20 @@
 //! the others `reads` and `writes` may be left out. A byte of a key that is no text is `%` and two
 //! hexadecimal digits, and so is `%` itself.
 
+use crate::lines;
+pub use crate::lines::Malformed;
 use crate::{Cell, CellValue, Ending, Kind, Operation};
 use bytes::Bytes;
 use proto::TxnId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read, Write};
-use thiserror::Error;
+use std::io::{self, Write};
 use truetime::Timestamp;
 
 /// What the first line calls the format.
 pub const FORMAT: &str = "meridian-history";
 /// The version written, and the only one read.
 pub const VERSION: u32 = 2;
-/// A longer line is none of ours.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,86 +73,22 @@ impl Default for Header {
     }
 }
 
-/// A line that is not what it should be.
-#[derive(Debug, Error)]
-#[error("{line}: {what}")]
-pub struct Malformed {
-    /// Which, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub what: String,
-}
-
 /// Reads a history line by line.
-pub struct Lines<R> {
-    reader: R,
-    header: Header,
-    line: usize,
-    bytes: u64,
-    text: Vec<u8>,
-}
+pub type Lines<R> = lines::Lines<R, Histories>;
 
-impl<R: BufRead> Lines<R> {
-    /// Reads the first line.
-    ///
-    /// # Errors
-    /// When it is not that of a history, or of another version.
-    pub fn open(reader: R) -> Result<Lines<R>, Malformed> {
-        let header = Header::default();
-        let mut lines = Lines { reader, header, line: 0, bytes: 0, text: Vec::new() };
-        match lines.read_line() {
-            Ok(true) => {}
-            Ok(false) => return Err(Malformed { line: 1, what: "the file is empty".into() }),
-            Err(what) => return Err(lines.malformed(what)),
-        }
-        lines.header = read_header(&lines.text).map_err(|what| lines.malformed(what))?;
-        Ok(lines)
+/// What lines of histories hold: [`Header`], then [`Operation`].
+pub enum Histories {}
+
+impl lines::Format for Histories {
+    type Header = Header;
+    type Entry = Operation;
+
+    fn header(text: &[u8]) -> Result<Header, String> {
+        read_header(text)
     }
 
-    /// The first line.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// The number of the line that was read last.
-    pub fn line(&self) -> usize {
-        self.line
-    }
-
-    /// How many bytes have been read.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// An objection to the line that was read last.
-    pub fn malformed(&self, what: impl ToString) -> Malformed {
-        Malformed { line: self.line, what: what.to_string() }
-    }
-
-    /// Whether there was one more line; it is in `text`.
-    fn read_line(&mut self) -> Result<bool, String> {
-        self.line += 1;
-        self.text.clear();
-        let mut limited = Read::take(&mut self.reader, LINE_BYTES_MAX as u64);
-        let read = limited.read_until(b'\n', &mut self.text).map_err(|error| error.to_string())?;
-        self.bytes += read as u64;
-        if read == LINE_BYTES_MAX {
-            return Err(format!("the line is too long; {LINE_BYTES_MAX} bytes are the most"));
-        }
-        Ok(read > 0)
-    }
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<Operation, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let op = match self.read_line() {
-            Ok(true) => read_operation(&self.text),
-            Ok(false) => return None,
-            Err(what) => Err(what),
-        };
-        Some(op.map_err(|what| self.malformed(what)))
+    fn entry(text: &[u8]) -> Result<Operation, String> {
+        read_operation(text)
     }
 }
 

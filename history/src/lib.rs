@@ -31,6 +31,7 @@ mod cell;
 pub mod certificates;
 mod check;
 pub mod file;
+pub mod lines;
 mod name;
 mod operation;
 mod real_time;

@@ -18,20 +18,19 @@
 //! are on one clock for all clients, from `zero_us` on. `certificate` is `null` where the client got
 //! none. `key` is the fingerprint of the universe's key, never the key.
 
-use crate::file::{Malformed, transaction};
+use crate::file::transaction;
+use crate::lines;
 use bytes::Bytes;
 use proto::request::{Certificate, Provenance, Timing};
 use proto::{Ballot, GroupId, NodeId, TxnId};
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 use truetime::{Interval, Timestamp};
 
 /// What the first line calls the format.
 pub const FORMAT: &str = "meridian-certificates";
 /// The version written, and the only one read.
 pub const VERSION: u32 = 1;
-/// A longer line is none of ours.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,74 +75,21 @@ pub struct Entry {
 }
 
 /// Reads certificates line by line.
-pub struct Lines<R> {
-    reader: R,
-    header: Header,
-    line: usize,
-    bytes: u64,
-    text: Vec<u8>,
-}
+pub type Lines<R> = lines::Lines<R, Certificates>;
 
-impl<R: BufRead> Lines<R> {
-    /// Reads the first line.
-    ///
-    /// # Errors
-    /// When it is not that of a file of certificates, or of another version.
-    pub fn open(reader: R) -> Result<Lines<R>, Malformed> {
-        let header = Header::default();
-        let mut lines = Lines { reader, header, line: 0, bytes: 0, text: Vec::new() };
-        match lines.read_line() {
-            Ok(true) => {}
-            Ok(false) => return Err(Malformed { line: 1, what: "the file is empty".into() }),
-            Err(what) => return Err(lines.malformed(what)),
-        }
-        lines.header = read_header(&lines.text).map_err(|what| lines.malformed(what))?;
-        Ok(lines)
+/// What lines of certificates hold: [`Header`], then [`Entry`].
+pub enum Certificates {}
+
+impl lines::Format for Certificates {
+    type Header = Header;
+    type Entry = Entry;
+
+    fn header(text: &[u8]) -> Result<Header, String> {
+        read_header(text)
     }
 
-    /// The first line.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// The number of the line that was read last.
-    pub fn line(&self) -> usize {
-        self.line
-    }
-
-    /// How many bytes have been read.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn malformed(&self, what: String) -> Malformed {
-        Malformed { line: self.line, what }
-    }
-
-    /// Whether there was one more line; it is in `text`.
-    fn read_line(&mut self) -> Result<bool, String> {
-        self.line += 1;
-        self.text.clear();
-        let mut limited = Read::take(&mut self.reader, LINE_BYTES_MAX as u64);
-        let read = limited.read_until(b'\n', &mut self.text).map_err(|error| error.to_string())?;
-        self.bytes += read as u64;
-        if read == LINE_BYTES_MAX {
-            return Err(format!("the line is too long; {LINE_BYTES_MAX} bytes are the most"));
-        }
-        Ok(read > 0)
-    }
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<Entry, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = match self.read_line() {
-            Ok(true) => read_entry(&self.text),
-            Ok(false) => return None,
-            Err(what) => Err(what),
-        };
-        Some(entry.map_err(|what| self.malformed(what)))
+    fn entry(text: &[u8]) -> Result<Entry, String> {
+        read_entry(text)
     }
 }
 

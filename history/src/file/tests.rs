@@ -99,7 +99,7 @@ fn what_is_wrong_is_named_with_its_line() {
             "name of",
         ),
         (with("\"k\"", "\"k%4\""), 3, "is no key"),
-        (format!("{head}{}", "x".repeat(LINE_BYTES_MAX + 1)), 2, "too long"),
+        (format!("{head}{}", "x".repeat(lines::LINE_BYTES_MAX + 1)), 2, "too long"),
     ];
     for (text, number, words) in cases {
         let Malformed { line, what } = read(text.as_bytes()).expect_err(words);
