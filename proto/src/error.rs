@@ -1,6 +1,7 @@
 //! Errors by what the caller does about them (X11).
 
 use crate::ids::{Ballot, NodeId};
+use crate::universe::Descriptor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use truetime::Timestamp;
@@ -25,6 +26,13 @@ pub enum Error {
     StaleBallot {
         /// The current ballot.
         ballot: Ballot,
+    },
+    /// The group is not here, or not where the client thinks: repeat it with this descriptor, or look
+    /// for a newer one. Nothing happened (X12).
+    #[error("the group is elsewhere{}", descriptor.as_ref().map_or(String::new(), |d| format!(": {} {:?}", d.group, d.nodes())))]
+    StaleRoute {
+        /// Where it is; `None`: unknown here.
+        descriptor: Option<Box<Descriptor>>,
     },
     /// The node has no clock bound, so no timestamps (T5). Retry elsewhere or later.
     #[error("clock unavailable: {reason}")]

@@ -9,6 +9,7 @@
 //! - [`keys`]: keys, half-open ranges, spans (a key or a range), and pages of rows.
 //! - [`request`]: what a client asks a group, and what it hears (X1–X9, R1–R5, X12).
 //! - [`peer`]: what groups tell one another in two-phase commit (X6, X10).
+//! - [`universe`]: where nodes and groups are (S4); [`control`]: what is said about that.
 //! - [`seal`]: how a certificate shows that nobody has changed it (X13).
 //! - [`command`]: what a group replicates; the only things a tablet ever applies.
 //! - [`error`]: errors classed by what the caller does about them (X11).
@@ -22,6 +23,7 @@
 
 pub mod codec;
 pub mod command;
+pub mod control;
 pub mod error;
 pub mod ids;
 pub mod keys;
@@ -29,6 +31,7 @@ pub mod peer;
 pub mod plant;
 pub mod request;
 pub mod seal;
+pub mod universe;
 
 pub use command::Command;
 pub use error::Error;

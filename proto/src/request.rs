@@ -12,6 +12,9 @@ use truetime::{Interval, Timestamp};
 pub struct Request {
     /// Which group is meant; a server that does not host it refuses.
     pub group: GroupId,
+    /// Of the descriptor that the client goes by; 0: it has none, or that of the founding. A replica
+    /// that knows a newer one refuses (X12).
+    pub generation: u64,
     /// The ballot under which the client last saw the group led. `None`: never seen. Writes
     /// must name the current one, so that a delayed duplicate cannot run under a later leader.
     pub ballot: Option<Ballot>,

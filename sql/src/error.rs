@@ -183,6 +183,7 @@ impl From<proto::Error> for SqlError {
             E::DeadlineExceeded(_) => SqlError::new(ErrorKind::DeadlineExceeded, message),
             E::NotLeader { .. }
             | E::StaleBallot { .. }
+            | E::StaleRoute { .. }
             | E::ClockUnavailable { .. }
             | E::ResourceExhausted(_) => SqlError::new(ErrorKind::Unavailable, message),
         }
