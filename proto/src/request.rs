@@ -329,4 +329,10 @@ pub struct GroupStatus {
     pub changing: bool,
     /// What this replica's disk has lost of the log is being sent again.
     pub repairing: bool,
+    /// Of the descriptor, as of what is applied here.
+    pub generation: u64,
+    /// Nothing happens in the group, so it has no timers and sends nothing of its own.
+    pub asleep: bool,
+    /// This replica does not belong to the group any more (P9).
+    pub removed: bool,
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use paxos::{Base, Configuration, Payload, Position, Replica, SnapshotId, Stored, Wanted};
 use proto::plant::{Plant, planted};
 use proto::request::{Body, Found, GroupStatus, Members, Reply, ReplyBody, Request};
+use proto::universe::Descriptor;
 use proto::{Command, Error, GroupId, NodeId, Seat, Slot, codec};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -70,6 +71,8 @@ pub struct Group {
     heads: VecDeque<(Slot, Head)>,
     /// A snapshot on its way here.
     arriving: Arriving,
+    /// Who has replicas, as of what is applied.
+    descriptor: Descriptor,
     /// While leading: when the manager is ticked next.
     tick_at: Timestamp,
     questions: Questions,
@@ -111,6 +114,7 @@ impl Group {
             engine.write(&[meta::hard_state_op(id, replica.hard_state())], Durability::Synced)?;
         }
         let manager = Manager::new(id, settings.txn, recovered.replicated);
+        let (at, configuration) = meta::configuration(engine, id)?;
         Ok(Group {
             id,
             node,
@@ -118,6 +122,7 @@ impl Group {
             manager,
             heads: VecDeque::new(),
             arriving: Arriving::default(),
+            descriptor: describe(id, at, &configuration),
             tick_at: Timestamp::MIN,
             questions: Questions::default(),
         })
@@ -190,7 +195,7 @@ impl Group {
         out: &mut Output,
         mine: &mut GroupOutput,
     ) {
-        let Request { ballot, deadline, body, .. } = request;
+        let Request { ballot, deadline, body, generation, .. } = request;
         let body = match body {
             Body::Status => {
                 let body = ReplyBody::Status(self.status());
@@ -202,7 +207,11 @@ impl Group {
             }
             body => body,
         };
-        let refusal = if now.after(deadline) {
+        let refusal = if self.replica.is_removed() {
+            Some(Error::StaleRoute { descriptor: None })
+        } else if generation < self.descriptor.generation {
+            Some(Error::StaleRoute { descriptor: Some(Box::new(self.descriptor.clone())) }) // X12
+        } else if now.after(deadline) {
             Some(Error::DeadlineExceeded("the request arrived after its deadline".into()))
         } else if deadline > now.latest().plus_micros(DEADLINE_US_MAX) {
             Some(Error::InvalidArgument("the deadline lies too far in the future".into()))
@@ -396,6 +405,7 @@ impl Group {
                 changes = self.manager.apply(now, command, &mut fx);
             }
             Head::Configuration(configuration) => {
+                self.descriptor = describe(self.id, position, &configuration);
                 mine.apply.push(meta::configuration_op(self.id, position, &configuration));
             }
             Head::Command(_) | Head::Noop => {}
@@ -527,6 +537,7 @@ impl Group {
                 let replicated = std::mem::take(&mut self.arriving).replicated;
                 meta::install_ops(self.id, &base, keep_log, &replicated, &mut mine.log);
                 self.manager.replaced(replicated);
+                self.descriptor = describe(self.id, base.configured_at, &base.configuration);
             }
             paxos::Write::Bury(seat) => {
                 self.manager.dropped();
@@ -542,6 +553,7 @@ impl Group {
                 let identity = meta::Identity { seat, removed: false, invited };
                 meta::rebirth_ops(self.id, identity, &mut mine.log);
                 self.manager.replaced(Replicated::default());
+                self.descriptor = Descriptor { group: self.id, ..Descriptor::default() };
             }
             other => meta::log_ops(self.id, other, &mut mine.log),
         }
@@ -556,14 +568,15 @@ impl Group {
         }
     }
 
-    fn status(&self) -> GroupStatus {
+    /// Who has replicas, as of what is applied here.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The group at a glance.
+    pub fn status(&self) -> GroupStatus {
         let (_, configuration) = self.replica.configuration();
-        let witness = |node: &NodeId| configuration.is_witness(*node);
-        let members = Members {
-            voters: configuration.voters.clone(),
-            witnesses: configuration.voters.iter().copied().filter(witness).collect(),
-            learners: configuration.learners().collect(),
-        };
+        let members = members_of(configuration);
         let (first, last, chosen, applied) = self.replica.positions();
         let replicated = self.manager.replicated();
         GroupStatus {
@@ -583,6 +596,22 @@ impl Group {
             joint: configuration.is_joint(),
             changing: self.replica.changing(),
             repairing: self.replica.is_in_repair(),
+            generation: self.descriptor.generation,
+            asleep: self.replica.asleep().is_some(),
+            removed: self.replica.is_removed(),
         }
     }
+}
+
+fn members_of(configuration: &Configuration) -> Members {
+    let witness = |node: &NodeId| configuration.is_witness(*node);
+    Members {
+        voters: configuration.voters.clone(),
+        witnesses: configuration.voters.iter().copied().filter(witness).collect(),
+        learners: configuration.learners().collect(),
+    }
+}
+
+fn describe(group: GroupId, at: Position, configuration: &Configuration) -> Descriptor {
+    Descriptor { group, generation: at.slot.0, members: members_of(configuration) }
 }

@@ -23,8 +23,9 @@
 //! - [`runtime`]: shards, one log writer, readers, the in-process transport.
 //!
 //! ## What is absent, on purpose
-//! Outside `runtime` and `storage` nothing here touches a clock, thread, socket or file. Placement
-//! (splits, moves) and gRPC services are not built yet: every server hosts every group.
+//! Outside `runtime` and `storage` nothing here touches a clock, thread, socket or file. Sockets are
+//! not even there: what leaves a node goes over [`runtime::Outbound`], which `cluster` carries over
+//! gRPC. Splits and moves of directories are not built yet.
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
@@ -40,7 +41,7 @@ pub mod snapshot;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
 
-pub use meta::found;
+pub use meta::{found, hosted};
 pub use server::{Answer, Event, Message, Output, Persist, Server};
 pub use settings::Settings;
 pub use snapshot::Pins;

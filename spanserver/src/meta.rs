@@ -184,6 +184,17 @@ pub fn found(
     }
 }
 
+/// The groups of which a disk holds a replica, those included that it was removed from.
+///
+/// # Errors
+/// I/O and corruption.
+pub fn hosted(engine: &dyn Engine) -> Result<Vec<GroupId>, StorageError> {
+    let group = |key: &[u8]| Some(GroupId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)));
+    let records = engine.read_meta(&[IDENTITY])?;
+    let damaged = || StorageError::Corruption("the name of an identity is too short".into());
+    records.iter().map(|(key, _)| group(key).ok_or_else(damaged)).collect()
+}
+
 /// Writes who this replica is.
 pub fn identity_op(group: GroupId, identity: Identity) -> WriteOp {
     put(IDENTITY, group, &identity)

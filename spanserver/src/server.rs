@@ -12,13 +12,14 @@ use proto::peer::PeerMessage;
 use proto::plant::{Plant, planted};
 use proto::request::{Certificate, Found, Provenance, Reply, ReplyBody, Request};
 use proto::{Ballot, Error, GroupId, NodeId, Seat, Slot};
-use std::collections::{BTreeMap, VecDeque};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use truetime::key::Key;
 use truetime::{Interval, Status, Timestamp};
 use txn::server::{MinNext, ReadJob, ReadTag, RequestId};
 
 /// Between servers. Any may be lost, repeated, late.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// Of one group's Paxos.
     Paxos {
@@ -87,6 +88,12 @@ impl Message {
             Message::Txn(message) => message.to,
             Message::Beat { anchor, .. } | Message::BeatTaken { anchor, .. } => *anchor,
         }
+    }
+
+    /// Whether it invites the receiver to become a member of the group (P9): the one message for
+    /// which a server that has no replica of the group makes one, see [`Server::open`].
+    pub fn is_invitation(&self) -> bool {
+        matches!(self, Message::Paxos { message: paxos::Message::Greet { .. }, .. })
     }
 }
 
@@ -227,13 +234,29 @@ impl Server {
         settings: &Settings,
         engine: &dyn Engine,
     ) -> Result<Server, StorageError> {
+        let groups: BTreeSet<GroupId> = groups.into_iter().collect();
+        let shard = groups.first().copied().unwrap_or_default();
+        Server::recover_shard(node, shard, groups, settings, engine)
+    }
+
+    /// The same for one of several servers that share a node's disk. `shard` tells their records of
+    /// votes apart: no two servers of a node may have the same (L1).
+    ///
+    /// # Errors
+    /// I/O and corruption.
+    pub fn recover_shard(
+        node: NodeId,
+        shard: GroupId,
+        groups: impl IntoIterator<Item = GroupId>,
+        settings: &Settings,
+        engine: &dyn Engine,
+    ) -> Result<Server, StorageError> {
         let granted = meta::granted(engine)?;
         let groups = groups
             .into_iter()
             .map(|id| Ok((id, Group::recover(id, node, settings, engine, &granted)?)))
             .collect::<Result<BTreeMap<_, _>, StorageError>>()?;
         let wakes = groups.keys().map(|id| (*id, Timestamp::MIN)).collect();
-        let shard = groups.keys().next().copied().unwrap_or_default();
         Ok(Server {
             node,
             groups,
@@ -246,6 +269,31 @@ impl Server {
             certificate_key: settings.certificate_key.clone(),
             next_batch: 1,
         })
+    }
+
+    /// Makes room for a replica of one more group, for somebody has invited this node to it. Until
+    /// it is a member it is nobody there, with a seat of its own (P9).
+    ///
+    /// # Errors
+    /// I/O and corruption.
+    pub fn open(
+        &mut self,
+        id: GroupId,
+        settings: &Settings,
+        engine: &dyn Engine,
+    ) -> Result<(), StorageError> {
+        if !self.groups.contains_key(&id) {
+            let granted = meta::granted(engine)?;
+            let group = Group::recover(id, self.node, settings, engine, &granted)?;
+            self.groups.insert(id, group);
+            self.wakes.insert(id, Timestamp::MIN);
+        }
+        Ok(())
+    }
+
+    /// Whether a replica of the group is hosted here.
+    pub fn hosts(&self, id: GroupId) -> bool {
+        self.groups.contains_key(&id)
     }
 
     /// The groups hosted here.
@@ -365,7 +413,7 @@ impl Server {
                     group.request(now, id, request, out, mine);
                 }
                 None => {
-                    let error = Error::InvalidArgument(format!("no group {} here", request.group));
+                    let error = Error::StaleRoute { descriptor: None };
                     out.reply.push(Answer { id, result: Err(error), lease_end: None });
                 }
             },

@@ -8,7 +8,6 @@ use proto::{Error, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use truetime::{ClockError, Interval, TrueTime};
 use txn::client::{ClientClock, Transport};
 
@@ -30,15 +29,14 @@ impl Transport for InProcess {
             let error = Error::InvalidArgument(format!("no node {node}"));
             return futures::future::ready(Err(error)).boxed();
         };
-        let (responder, answer) = oneshot::channel();
-        target.request(request, responder);
+        let answer = target.ask(request);
         // A server that has stopped leads nothing: ask another one.
         async move { answer.await.unwrap_or(Err(Error::NotLeader { hint: None })) }.boxed()
     }
 
     fn cast(&self, node: NodeId, request: Request) {
         if let Some(target) = self.nodes.get(&node) {
-            target.request(request, oneshot::channel().0);
+            drop(target.ask(request));
         }
     }
 

@@ -23,16 +23,28 @@ pub use in_process::{InProcess, TokioClock};
 pub use node::{Node, NodeConfig, NodeStats};
 pub use reader::{PAGE_BYTES_MAX, execute};
 
+use crate::server::Message;
 use crate::storage::StorageError;
-use proto::Error;
 use proto::request::Reply;
+use proto::{Error, NodeId};
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 
 /// Requests of clients that one node works on at a time; one more is told to come back.
 pub const REQUESTS_MAX: usize = 10_000;
+/// Events that may wait for one shard before messages of other nodes are lost there.
+pub const INBOX_MAX: usize = 65_536;
+/// Groups of which one shard makes a replica because somebody invites it.
+pub const GROUPS_MAX: usize = 100_000;
 /// The exit code after a disk error (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
+
+/// Carries messages to other nodes.
+pub trait Outbound: Send + Sync {
+    /// Sends a message on its way. Never waits: what cannot be carried now is lost, and one to a
+    /// node that is gone is too.
+    fn send(&self, to: NodeId, message: Message);
+}
 
 /// Where the answer to a request goes.
 pub(crate) type Responder = oneshot::Sender<Result<Reply, Error>>;

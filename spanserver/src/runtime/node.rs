@@ -1,19 +1,20 @@
 //! One server: its shards, log writer, readers and engine.
 
 use super::shard::{Inbox, Shard, ShardEvent};
-use super::{REQUESTS_MAX, Responder, log_writer, reader};
+use super::{INBOX_MAX, Outbound, REQUESTS_MAX, Responder, log_writer, reader};
 use crate::server::{Message, Server};
 use crate::storage::{Engine, StorageError};
 use crate::{Event, Settings};
 use crossbeam::channel::{self, Sender};
 use parking_lot::{Mutex, RwLock};
-use proto::request::Request;
+use proto::request::{GroupStatus, Reply, Request};
 use proto::{Error, GroupId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use truetime::TrueTime;
 use txn::server::RequestId;
 
@@ -57,8 +58,23 @@ pub(super) struct Shared {
     pub inboxes: Vec<Sender<ShardEvent>>,
     pub in_flight: AtomicUsize,
     next_request: AtomicU64,
-    /// The other nodes; empty until they are all made.
-    peers: RwLock<BTreeMap<NodeId, Weak<Shared>>>,
+    overrun: AtomicU64,
+    /// To the other nodes; `None` until there are some.
+    outbound: RwLock<Option<Arc<dyn Outbound>>>,
+}
+
+/// The nodes of one process, to each other.
+struct Neighbours {
+    from: NodeId,
+    others: BTreeMap<NodeId, Weak<Shared>>,
+}
+
+impl Outbound for Neighbours {
+    fn send(&self, to: NodeId, message: Message) {
+        if let Some(peer) = self.others.get(&to).and_then(Weak::upgrade) {
+            peer.deliver(self.from, message);
+        }
+    }
 }
 
 impl Shared {
@@ -68,12 +84,25 @@ impl Shared {
 
     /// Sends to a node; a node that is gone is like a lost message.
     pub fn send(&self, to: NodeId, message: Message) {
-        let event = |message| ShardEvent::Core(Event::Message { from: self.node, message });
         if to == self.node {
-            let _ = self.inbox(message.group()).send(event(message));
-        } else if let Some(peer) = self.peers.read().get(&to).and_then(Weak::upgrade) {
-            let _ = peer.inbox(message.group()).send(event(message));
+            self.event(message.group(), Event::Message { from: to, message });
+        } else if let Some(outbound) = self.outbound.read().as_ref() {
+            outbound.send(to, message);
         }
+    }
+
+    fn event(&self, group: GroupId, event: Event) {
+        let _ = self.inbox(group).send(ShardEvent::Core(event)); // fails while the node stops
+    }
+
+    /// What another node says. A shard that cannot follow loses it, as a network would.
+    pub fn deliver(&self, from: NodeId, message: Message) {
+        let group = message.group();
+        if self.inbox(group).len() >= INBOX_MAX {
+            self.overrun.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.event(group, Event::Message { from, message });
     }
 
     pub fn request(&self, request: Request, responder: Responder) {
@@ -109,7 +138,7 @@ impl Node {
     /// I/O and corruption found while recovering.
     pub fn start(config: NodeConfig) -> Result<Node, StorageError> {
         let NodeConfig { node, groups, settings, engine, clock, shards, readers } = config;
-        let shards = shards.clamp(1, groups.len().max(1));
+        let shards = shards.max(1);
         let (inboxes, queues): (Vec<_>, Vec<_>) = (0..shards).map(|_| channel::unbounded()).unzip();
         let (log, log_jobs) = channel::unbounded();
         let (reads, read_jobs) = channel::unbounded();
@@ -119,7 +148,8 @@ impl Node {
             inboxes,
             in_flight: AtomicUsize::new(0),
             next_request: AtomicU64::new(1),
-            peers: RwLock::new(BTreeMap::new()),
+            overrun: AtomicU64::new(0),
+            outbound: RwLock::new(None),
         });
         let retention = Duration::from_millis(settings.txn.retention_ms);
         let mut threads =
@@ -130,9 +160,11 @@ impl Node {
         );
         for (index, queue) in queues.into_iter().enumerate() {
             let mine = groups.iter().copied().filter(|g| g.0 as usize % shards == index);
-            let server = Server::recover(node, mine, &settings, engine.as_ref())?;
+            let shard = GroupId(u32::try_from(index).unwrap_or(u32::MAX));
+            let engine = engine.clone();
+            let server = Server::recover_shard(node, shard, mine, &settings, engine.as_ref())?;
             let inbox = Inbox { index, queue, log: log.clone(), reads: reads.clone() };
-            threads.push(Shard::start(shared.clone(), engine.clone(), server, inbox));
+            threads.push(Shard::start(shared.clone(), engine, server, settings.clone(), inbox));
         }
         let (engine, threads) = (Mutex::new(Some(engine)), Mutex::new(threads));
         Ok(Node { shared, engine, threads, log, reads })
@@ -147,13 +179,67 @@ impl Node {
     pub fn connect(nodes: &[Arc<Node>]) {
         for node in nodes {
             let others = nodes.iter().filter(|other| other.id() != node.id());
-            *node.shared.peers.write() =
-                others.map(|other| (other.id(), Arc::downgrade(&other.shared))).collect();
+            let others = others.map(|other| (other.id(), Arc::downgrade(&other.shared))).collect();
+            node.connect_over(Arc::new(Neighbours { from: node.id(), others }));
         }
     }
 
-    pub(super) fn request(&self, request: Request, responder: Responder) {
+    /// From now on, what this node says to others goes this way.
+    pub fn connect_over(&self, outbound: Arc<dyn Outbound>) {
+        *self.shared.outbound.write() = Some(outbound);
+    }
+
+    /// What another node says, by which node: whoever calls this has made sure of that. It may be
+    /// lost here, when there is too much of it.
+    pub fn deliver(&self, from: NodeId, message: Message) {
+        self.shared.deliver(from, message);
+    }
+
+    /// A request of a client. The answer comes to the receiver; none comes if the node stops.
+    pub fn ask(&self, request: Request) -> oneshot::Receiver<Result<Reply, Error>> {
+        let (responder, answer) = oneshot::channel();
         self.shared.request(request, responder);
+        answer
+    }
+
+    /// Has each shard's server looked at, by its own thread between two steps; a shard that stops
+    /// does not answer.
+    pub async fn inspect<T, F>(&self, look: F) -> Vec<T>
+    where
+        T: Send + 'static,
+        F: Fn(&Server) -> T + Clone + Send + 'static,
+    {
+        let ask = |inbox: &Sender<ShardEvent>| {
+            let (sender, seen) = oneshot::channel();
+            let look = look.clone();
+            let inspect = Box::new(move |server: &Server| drop(sender.send(look(server))));
+            let _ = inbox.send(ShardEvent::Inspect(inspect));
+            seen
+        };
+        let asked: Vec<_> = self.shared.inboxes.iter().map(ask).collect();
+        let mut all = Vec::new();
+        for seen in asked {
+            all.extend(seen.await.ok());
+        }
+        all
+    }
+
+    /// Every group at this node, at a glance, in order.
+    pub async fn groups(&self) -> Vec<GroupStatus> {
+        let look = |server: &Server| server.groups().map(|(_, g)| g.status()).collect::<Vec<_>>();
+        let mut all = self.inspect(look).await.concat();
+        all.sort_by_key(|status| status.group);
+        all
+    }
+
+    /// Requests of clients that it works on.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Messages of other nodes that were lost here because a shard could not follow.
+    pub fn overrun(&self) -> u64 {
+        self.shared.overrun.load(Ordering::Relaxed)
     }
 
     /// Its clock.

@@ -2,10 +2,10 @@
 
 use super::in_process::unavailable;
 use super::node::Shared;
-use super::{Responder, fatal, log_writer, reader, spawn};
+use super::{GROUPS_MAX, Responder, fatal, log_writer, reader, spawn};
 use crate::server::{Answer, Output};
 use crate::storage::{Durability, Engine};
-use crate::{Event, Pins, Server};
+use crate::{Event, Pins, Server, Settings};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use proto::Error;
 use proto::request::{ReadSet, Request};
@@ -29,7 +29,13 @@ const INLINE_KEYS_MAX: usize = 16;
 /// What comes to a shard.
 pub(super) enum ShardEvent {
     Core(Event),
-    Request { id: RequestId, request: Request, responder: Responder },
+    Request {
+        id: RequestId,
+        request: Request,
+        responder: Responder,
+    },
+    /// Somebody wants to see.
+    Inspect(Box<dyn FnOnce(&Server) + Send>),
     Stop,
 }
 
@@ -45,6 +51,7 @@ pub(super) struct Shard {
     shared: Arc<Shared>,
     engine: Arc<dyn Engine>,
     server: Server,
+    settings: Settings,
     inbox: Inbox,
     responders: BTreeMap<RequestId, Responder>,
     /// Views that snapshots are read from.
@@ -62,6 +69,7 @@ impl Shard {
         shared: Arc<Shared>,
         engine: Arc<dyn Engine>,
         server: Server,
+        settings: Settings,
         inbox: Inbox,
     ) -> JoinHandle<()> {
         let name = format!("{}-shard-{}", shared.node, inbox.index);
@@ -70,6 +78,7 @@ impl Shard {
             shared,
             engine,
             server,
+            settings,
             inbox,
             responders,
             pins: Pins::default(),
@@ -146,7 +155,11 @@ impl Shard {
         for event in events {
             match event {
                 ShardEvent::Core(Event::Message { .. }) if now.is_err() => {}
-                ShardEvent::Core(event) => admitted.push(event),
+                ShardEvent::Core(event) => {
+                    self.open_if_invited(&event);
+                    admitted.push(event);
+                }
+                ShardEvent::Inspect(look) => look(&self.server),
                 ShardEvent::Request { id, request, responder } => {
                     self.responders.insert(id, responder);
                     match &now {
@@ -168,6 +181,20 @@ impl Shard {
                 self.deferred = admitted;
                 None
             }
+        }
+    }
+
+    /// A node becomes a member of a group it has never heard of: its disk gets a seat there first
+    /// (P9).
+    fn open_if_invited(&mut self, event: &Event) {
+        let Event::Message { message, .. } = event else { return };
+        let id = message.group();
+        if message.is_invitation()
+            && !self.server.hosts(id)
+            && self.server.groups().count() < GROUPS_MAX
+            && let Err(error) = self.server.open(id, &self.settings, self.engine.as_ref())
+        {
+            fatal("opening a group", &error);
         }
     }
 

@@ -205,7 +205,7 @@ impl Cluster {
         self.requests += 1;
         let id = RequestId(self.requests);
         let deadline = Timestamp::from_micros(self.us + 5_000_000);
-        let request = Request { group, ballot: None, deadline, body };
+        let request = Request { group, generation: 0, ballot: None, deadline, body };
         self.step(node, vec![Event::Request { id, request }]);
         id
     }
@@ -237,7 +237,7 @@ impl Cluster {
         self.requests += 1;
         let id = RequestId(self.requests);
         let deadline = Timestamp::from_micros(self.us + 5_000_000);
-        let request = Request { group, ballot: Some(ballot), deadline, body };
+        let request = Request { group, generation: 0, ballot: Some(ballot), deadline, body };
         self.step(node, vec![Event::Request { id, request }]);
         id
     }

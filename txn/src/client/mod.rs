@@ -37,7 +37,8 @@ use futures::future::BoxFuture;
 use options::{Limits, too_late};
 use parking_lot::Mutex;
 use proto::request::{Age, Receipt, Reply, Request};
-use proto::{Error, NodeId, TxnId};
+use proto::universe::Descriptor;
+use proto::{Error, GroupId, NodeId, TxnId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use router::Router;
@@ -61,6 +62,13 @@ pub trait Transport: Send + Sync {
     fn local(&self) -> Option<NodeId> {
         None
     }
+    /// Where a group is, as far as that is known without asking. `None`: any node may have it.
+    fn locate(&self, group: GroupId) -> Option<Descriptor> {
+        let _ = group;
+        None
+    }
+    /// What is known of places has led nowhere: newer knowledge should be fetched, in the background.
+    fn lost(&self) {}
 }
 
 /// Time for clients.

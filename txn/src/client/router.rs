@@ -7,6 +7,7 @@
 
 mod distance;
 mod nearest;
+mod routes;
 
 use super::options::{Limits, micros, too_late};
 use super::{ClientClock, ClientConfig, Transport};
@@ -14,9 +15,11 @@ use distance::Distances;
 use futures::future::{self, Either};
 use parking_lot::Mutex;
 use proto::request::{Body, Reply, Request};
+use proto::universe::Descriptor;
 use proto::{Ballot, Error, GroupId, NodeId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use routes::Routes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +56,7 @@ pub struct Router {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn ClientClock>,
     leaders: Mutex<BTreeMap<GroupId, Leader>>,
+    routes: Mutex<Routes>,
     distances: Mutex<Distances>,
     /// For the jitter of pauses.
     rng: Mutex<SmallRng>,
@@ -71,6 +75,7 @@ impl Router {
             transport,
             clock,
             leaders: Mutex::new(BTreeMap::new()),
+            routes: Mutex::default(),
             distances: Mutex::default(),
             // A stream of its own: what is drawn here does not shuffle what is drawn elsewhere.
             rng: Mutex::new(SmallRng::seed_from_u64(config.seed.wrapping_add(1))),
@@ -120,6 +125,7 @@ impl Router {
         loop {
             let request = Request {
                 group,
+                generation: self.generation(group),
                 ballot: pinned.or(target.ballot),
                 deadline: give_up.min(now.latest().plus_micros(REQUEST_US_MAX)),
                 body: body.clone(),
@@ -142,14 +148,29 @@ impl Router {
                         continue; // nothing happened, nothing to wait for
                     }
                 }
+                Some(Err(Error::StaleRoute { descriptor: Some(descriptor) }))
+                    if self.reroute((*descriptor).clone()) =>
+                {
+                    if !self.replicas(group).contains(&target.node) {
+                        target = self.next_target(group, &mut search, None);
+                    }
+                    now = self.clock.now()?;
+                    if now.latest() < give_up {
+                        continue; // nothing happened, nothing to wait for
+                    }
+                }
+                Some(Err(Error::StaleRoute { .. })) => {
+                    self.transport.lost();
+                    target = self.next_target(group, &mut search, None);
+                }
                 Some(Err(Error::NotLeader { hint })) => {
-                    target = self.next_target(&mut search, hint);
+                    target = self.next_target(group, &mut search, hint);
                 }
                 Some(Err(Error::ClockUnavailable { reason })) => {
                     search.timeless.insert(target.node, reason);
-                    target = self.next_target(&mut search, None);
+                    target = self.next_target(group, &mut search, None);
                 }
-                None => target = self.next_target(&mut search, None),
+                None => target = self.next_target(group, &mut search, None),
                 Some(Err(Error::ResourceExhausted(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
@@ -190,7 +211,7 @@ impl Router {
     /// Why nobody has answered for a group. Without time on a majority of the nodes, no group has a
     /// leader: that is for whoever keeps the clocks, and not a matter of asking longer.
     fn no_leader(&self, group: GroupId, search: &Search) -> Error {
-        let (nodes, timeless) = (self.transport.nodes().len(), &search.timeless);
+        let (nodes, timeless) = (self.replicas(group).len(), &search.timeless);
         match timeless.iter().next() {
             Some((node, reason)) if timeless.len() > nodes / 2 => {
                 let count = timeless.len();
@@ -207,7 +228,8 @@ impl Router {
     /// What the node says, or `DeadlineExceeded`.
     pub async fn ask_node(&self, node: NodeId, group: GroupId, body: Body) -> Result<Reply, Error> {
         let deadline = self.limits().give_up_at(self.clock.now()?)?;
-        let request = Request { group, ballot: None, deadline, body };
+        let generation = self.generation(group);
+        let request = Request { group, generation, ballot: None, deadline, body };
         self.attempt(node, request, self.attempt)
             .await
             .unwrap_or_else(|| Err(Error::DeadlineExceeded(format!("no answer from {node}"))))
@@ -218,7 +240,9 @@ impl Router {
         let target = self.leader(group);
         let now = self.clock.now();
         if let Ok(deadline) = now.and_then(|now| self.limits().give_up_at(now)) {
-            self.transport.cast(target.node, Request { group, ballot: None, deadline, body });
+            let generation = self.generation(group);
+            let request = Request { group, generation, ballot: None, deadline, body };
+            self.transport.cast(target.node, request);
         }
     }
 
@@ -248,7 +272,23 @@ impl Router {
 
     fn leader(&self, group: GroupId) -> Leader {
         let known = self.leaders.lock().get(&group).copied();
-        known.unwrap_or_else(|| Leader { node: self.transport.nodes()[0], ballot: None })
+        known.unwrap_or_else(|| Leader { node: self.replicas(group)[0], ballot: None })
+    }
+
+    /// The nodes that may be asked about a group; never empty.
+    fn replicas(&self, group: GroupId) -> Vec<NodeId> {
+        let known = self.routes.lock().nodes(group, self.transport.as_ref());
+        if known.is_empty() { self.transport.nodes() } else { known }
+    }
+
+    /// Of what is known of a group's place (X12).
+    fn generation(&self, group: GroupId) -> u64 {
+        self.routes.lock().generation(group, self.transport.as_ref())
+    }
+
+    /// A server knows better where a group is. `false`: it does not.
+    fn reroute(&self, descriptor: Descriptor) -> bool {
+        self.routes.lock().learn(descriptor, self.transport.as_ref())
     }
 
     fn remember(&self, group: GroupId, leader: Leader) {
@@ -261,12 +301,16 @@ impl Router {
 
     /// The hinted node, or the next one in order. A hint is followed once: two nodes that point
     /// at each other, or at one that is gone, must not keep a client from asking the others.
-    fn next_target(&self, search: &mut Search, hint: Option<NodeId>) -> Leader {
-        let nodes = self.transport.nodes();
-        let hint = hint.filter(|hint| !search.hinted && nodes.contains(hint));
+    fn next_target(&self, group: GroupId, search: &mut Search, hint: Option<NodeId>) -> Leader {
+        let nodes = self.replicas(group);
+        let known = |hint: &NodeId| nodes.contains(hint) || self.transport.nodes().contains(hint);
+        let hint = hint.filter(|hint| !search.hinted && known(hint));
         search.hinted = hint.is_some();
         let node = hint.unwrap_or_else(|| {
             let place = nodes.iter().position(|n| *n == search.turn).map_or(0, |i| i + 1);
+            if place == nodes.len() {
+                self.transport.lost(); // once around, and nobody leads
+            }
             search.turn = nodes[place % nodes.len()];
             search.turn
         });

@@ -47,6 +47,7 @@ use proto::keys::Span;
 use proto::plant::{Plant, planted};
 use proto::request::ReadSet;
 use proto::{Command, Slot};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use truetime::{Interval, Timestamp};
 
@@ -56,7 +57,7 @@ const AHEAD_MAX: usize = 8;
 
 /// A leader's word (R2): every entry of the group's log behind `slot` has a timestamp above `at`.
 /// True for ever, whoever leads: the proof is at the top of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinNext {
     /// Who has applied this slot
     pub slot: Slot,

@@ -55,10 +55,10 @@ impl Router {
     ) -> Result<Reply, Error> {
         let now = self.clock.now()?;
         let give_up = limits.give_up_at(now)?;
+        let nodes = self.replicas(group);
         let rest = {
             let mut distances = self.distances.lock();
             distances.earn();
-            let nodes = self.transport.nodes();
             distances.order(group, nodes, self.transport.local(), now.latest())
         };
         let hunt = Hunt {
@@ -109,6 +109,11 @@ impl<'a> Hunt<'a> {
                     let _ = self.learn(node);
                     return Ok(Ok(reply));
                 }
+                Some(Err(Error::StaleRoute { descriptor: Some(descriptor) })) => {
+                    // Whoever can be asked is another: begin anew with that, at the leader.
+                    self.router.reroute(*descriptor);
+                    return Ok(Err(self.body));
+                }
                 Some(Err(error)) if is_elsewhere(&error) => {
                     let now = self.router.clock.now()?.latest();
                     self.router.distances.lock().refused(self.group, node, now);
@@ -138,8 +143,8 @@ impl<'a> Hunt<'a> {
             return Ok(());
         }
         let deadline = self.give_up.min(since.plus_micros(super::micros(router.attempt)));
-        let request =
-            Request { group: self.group, ballot: None, deadline, body: self.body.clone() };
+        let (generation, body) = (router.generation(self.group), self.body.clone());
+        let request = Request { group: self.group, generation, ballot: None, deadline, body };
         let call = router.attempt(node, request, deadline.since(since));
         self.calls.push(call.map(move |answer| (node, answer)).boxed());
         self.asked.push(Asked { node, since });
@@ -166,6 +171,7 @@ fn is_elsewhere(error: &Error) -> bool {
         error,
         Error::NotLeader { .. }
             | Error::StaleBallot { .. }
+            | Error::StaleRoute { .. }
             | Error::ClockUnavailable { .. }
             | Error::ResourceExhausted(_)
             | Error::DeadlineExceeded(_)

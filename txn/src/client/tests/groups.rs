@@ -209,7 +209,7 @@ impl Groups {
         request: Request,
         answer: Option<Answer>,
     ) -> Answers {
-        let Request { group: id, ballot, body, deadline } = request;
+        let Request { group: id, ballot, body, deadline, .. } = request;
         let group = self.all.get_mut(&id).expect("the group is there");
         let current = ballot == Some(group.ballot());
         let reply = |body| Ok(Reply { ballot: group.ballot(), body });
