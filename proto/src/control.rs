@@ -81,10 +81,6 @@ pub struct JoinRequest {
     pub info: NodeInfo,
     /// Of which universe its folder is, if of any.
     pub cluster: Option<String>,
-    /// Its host, told apart from others; see [`Heartbeat::clock`].
-    pub host: String,
-    /// Its clock's provider.
-    pub clock: String,
 }
 
 /// See [`ControlReply::Joined`].
@@ -109,8 +105,8 @@ pub struct Heartbeat {
     pub version: Timestamp,
     /// Groups it leads whose descriptor differs from its copy of the map.
     pub changed: Vec<Descriptor>,
-    /// How many groups it leads.
-    pub leads: u32,
+    /// The groups it leads.
+    pub leads: Vec<GroupId>,
     /// It has a bound on its clock (T5).
     pub has_time: bool,
     /// It is about to stop, and wants to lead nothing.

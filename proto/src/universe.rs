@@ -58,6 +58,12 @@ pub struct NodeInfo {
     pub zone: String,
     /// What is meant to become of it.
     pub state: NodeState,
+    /// Who takes the place of one that is removed; `None`: whoever fits.
+    pub replaced_by: Option<NodeId>,
+    /// Which host it runs on, and which boot of it.
+    pub host: String,
+    /// Its clock's provider: one that is right on one host only must not meet another host (T6).
+    pub clock: String,
 }
 
 /// What was chosen when a universe was made; never changes.
