@@ -1,1 +1,4 @@
 //! # A node of a cluster
+
+pub mod http;
+pub mod metrics;
