@@ -9,10 +9,10 @@
 //! ```
 
 use crate::error::{OpenError, io};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use spanserver::storage::folder::{LockError, take_lock, write_whole};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use truetime::key::Key;
 use truetime::providers::{KeyFileError, new_key_file, read_key_file};
@@ -53,7 +53,12 @@ impl Folder {
         if !described && !is_blank(path)? {
             return Err(OpenError::NotOurs { folder: path.to_owned() });
         }
-        let lock = take_lock(path)?;
+        let lock = take_lock(path, LOCK).map_err(|error| match error {
+            LockError::InUse(holder) => OpenError::InUse { folder: path.to_owned(), holder },
+            LockError::Io(source) => {
+                OpenError::Io { what: format!("opening {}", path.join(LOCK).display()), source }
+            }
+        })?;
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
@@ -83,15 +88,8 @@ impl Folder {
     pub fn describe(&self, description: &Description) -> Result<(), OpenError> {
         let text = toml::to_string(description).map_err(|e| OpenError::Invalid(e.to_string()))?;
         let file = self.path.join(DESCRIPTION);
-        let draft = self.path.join("universe.toml.new");
-        let write = || {
-            let mut out = File::create(&draft)?;
-            out.write_all(text.as_bytes())?;
-            out.sync_all()?;
-            fs::rename(&draft, &file)?;
-            File::open(&self.path)?.sync_all()
-        };
-        io(|| format!("writing {}", file.display()), write())
+        let written = write_whole(&self.path, DESCRIPTION, text.as_bytes());
+        io(|| format!("writing {}", file.display()), written)
     }
 
     /// The key that seals certificates (X13). A universe that has none yet gets one; one that is
@@ -154,29 +152,6 @@ fn is_blank(path: &Path) -> Result<bool, OpenError> {
         matches!(name.as_str(), "n1" | "n2" | "n3" | "universe.toml.new" | KEY | KEY_DRAFT)
     };
     Ok(others.is_empty() || (locked && others.iter().all(ours)))
-}
-
-fn take_lock(path: &Path) -> Result<File, OpenError> {
-    let name = path.join(LOCK);
-    let what = || format!("opening {}", name.display());
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
-    let mut file = io(what, opened)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        let _ = file.read_to_string(&mut holder); // only makes the message better
-        let holder = match holder.trim() {
-            "" => String::new(),
-            pid => format!(" (process {pid})"),
-        };
-        return Err(OpenError::InUse { folder: path.to_owned(), holder });
-    }
-    let note = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{}", std::process::id())
-    };
-    io(what, note(&mut file))?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod folder;
 mod memory;
 mod rocks;
 

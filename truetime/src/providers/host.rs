@@ -1,7 +1,12 @@
 //! The clocks of the host: the one place that asks the operating system what time it is (T1).
 
 use crate::bound::{Synchronization, drift_ns};
+use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `CLOCK_BOOTTIME` in nanoseconds: nobody sets it, and it runs on while the host is suspended (T3).
@@ -106,6 +111,83 @@ impl HostTime {
     }
 }
 
+/// The host's time as all processes of one user on this host go by it: the difference between its two
+/// clocks is read by the first of them and kept in a file in memory for as long as one of them runs.
+/// So a step of the wall clock between the starts of two does not come between them.
+///
+/// The file is locked: *shared* by whoever goes by it, *exclusively* by whoever writes it. It cannot
+/// be written while anybody goes by it.
+#[derive(Debug)]
+pub struct SharedHostTime {
+    host: HostTime,
+    _shared: File,
+}
+
+impl SharedHostTime {
+    /// Joins the other processes, or is the first.
+    ///
+    /// # Errors
+    /// The file cannot be had, or is somebody else's.
+    pub fn join() -> io::Result<SharedHostTime> {
+        let user = rustix::process::getuid().as_raw();
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        SharedHostTime::join_at(folder.join(format!("meridian-host-time-{user}")))
+    }
+
+    /// The same, over a file of one's own choice.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn join_at(path: PathBuf) -> io::Result<SharedHostTime> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path)?;
+        if file.metadata()?.uid() != rustix::process::getuid().as_raw() {
+            let what = format!("{} belongs to another user", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+        loop {
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                // Nobody goes by what stands there.
+                let host = HostTime::new();
+                file.set_len(0)?;
+                file.rewind()?;
+                write!(file, "{} {} {}", boot_id()?, host.offset_ns, host.error_ns)?;
+                flock(&file, FlockOperation::Unlock)?;
+            }
+            flock(&file, FlockOperation::LockShared)?;
+            // Whatever stands there now stays for as long as this lock is held.
+            let mut text = String::new();
+            file.rewind()?;
+            file.read_to_string(&mut text)?;
+            let boot = boot_id()?;
+            let mut words = text.split(' ');
+            let same_boot = words.next() == Some(boot.as_str());
+            let mut number = || words.next().and_then(|word| word.parse().ok());
+            if let (true, Some(offset_ns), Some(error_ns)) = (same_boot, number(), number()) {
+                let host = HostTime { offset_ns, error_ns };
+                return Ok(SharedHostTime { host, _shared: file });
+            }
+            // Half a file, or one of an earlier boot: written anew, by whoever comes first.
+            flock(&file, FlockOperation::Unlock)?;
+        }
+    }
+
+    /// The host's time.
+    pub fn host(&self) -> HostTime {
+        self.host
+    }
+}
+
+/// Tells this boot of this host from all others.
+///
+/// # Errors
+/// What the system says.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 impl Default for HostTime {
     fn default() -> Self {
         HostTime::new()
@@ -133,6 +215,25 @@ mod tests {
         let read = Bracket { before_ns: 1_000, value: (), after_ns: 1_100 };
         let then = read.synchronization(50_000, 50_010, 1_000);
         assert_eq!(then, Synchronization::new(1_000, 50_000 - 101, 50_010));
+    }
+
+    #[test]
+    fn processes_of_one_host_go_by_what_the_first_has_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared");
+        let of = |shared: &SharedHostTime| (shared.host().offset_ns, shared.host().error_ns);
+        std::fs::write(&path, "an-earlier-boot 5 5").unwrap();
+        let first = SharedHostTime::join_at(path.clone()).unwrap();
+        assert_ne!(of(&first), (5, 5));
+        // As if the wall clock had been set since: what stands there counts, not what it shows now.
+        std::fs::write(&path, format!("{} 77 7", boot_id().unwrap())).unwrap();
+        let second = SharedHostTime::join_at(path.clone()).unwrap();
+        assert_eq!(of(&second), (77, 7));
+        drop(first);
+        assert_eq!(of(&SharedHostTime::join_at(path.clone()).unwrap()), (77, 7));
+        drop(second);
+        let alone = SharedHostTime::join_at(path).unwrap();
+        assert_ne!(of(&alone), (77, 7), "nobody was left: it is read anew");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod worker;
 
 pub use clock_bound::{ClockBound, ClockBoundConfig};
 pub use guard::Guard;
-pub use host::{HostTime, boot_ns, real_ns, rest};
+pub use host::{HostTime, SharedHostTime, boot_id, boot_ns, real_ns, rest};
 pub use key_file::{KeyFileError, new_key_file, read_key_file};
 pub use local::Local;
 pub use master::{ATOMIC_DRIFT_NS_PER_S, Master, MasterConfig, MasterCounts, MasterFaults};
