@@ -47,4 +47,6 @@ pub struct Config {
     pub init: Option<Init>,
     /// Links may be made to fail and simulated clocks be made wrong, by whoever may speak to it.
     pub allow_faults: bool,
+    /// Plaintext may be served to other hosts.
+    pub insecure: bool,
 }

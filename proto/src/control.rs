@@ -95,6 +95,8 @@ pub struct Joined {
 /// See [`ControlRequest::Heartbeat`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
+    /// Of which universe.
+    pub cluster: String,
     /// Who.
     pub node: NodeId,
     /// Of its data folder.

@@ -232,6 +232,17 @@ impl Node {
         all
     }
 
+    /// One group at this node, at a glance; `None`: it has no replica of it, or stops.
+    pub async fn group(&self, id: GroupId) -> Option<GroupStatus> {
+        let (sender, seen) = oneshot::channel();
+        let inspect = Box::new(move |server: &Server| {
+            let group = server.groups().find(|(group, _)| *group == id);
+            drop(sender.send(group.map(|(_, group)| group.status())));
+        });
+        let _ = self.shared.inbox(id).send(ShardEvent::Inspect(inspect));
+        seen.await.ok().flatten()
+    }
+
     /// Requests of clients that it works on.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)

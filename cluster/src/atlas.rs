@@ -1,0 +1,83 @@
+//! A node's copy of the universe's map (the paper's location proxy): what it answers with, what it
+//! finds its peers by, and what outlives a restart in its data folder.
+
+use crate::folder::keep_map;
+use parking_lot::Mutex;
+use proto::NodeId;
+use proto::universe::{NodeState, UniverseMap};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// See the [module](self).
+pub(crate) struct Atlas {
+    me: NodeId,
+    folder: PathBuf,
+    map: watch::Sender<Arc<UniverseMap>>,
+    /// Where nodes were heard from themselves, which is newer than any map.
+    heard: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Atlas {
+    pub fn new(me: NodeId, folder: PathBuf, map: UniverseMap) -> Atlas {
+        let (map, _) = watch::channel(Arc::new(map));
+        Atlas { me, folder, map, heard: Mutex::default() }
+    }
+
+    /// The copy.
+    pub fn map(&self) -> Arc<UniverseMap> {
+        self.map.borrow().clone()
+    }
+
+    /// Changes come here.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<UniverseMap>> {
+        self.map.subscribe()
+    }
+
+    /// A map was heard of; it counts if it is newer.
+    pub fn offer(&self, map: UniverseMap) {
+        if map.version <= self.map().version {
+            return;
+        }
+        // Without it the others are found over `--join` after a restart: no reason to stop.
+        if let Err(error) = keep_map(&self.folder, &map) {
+            tracing::warn!(%error, "the map of the universe is not kept");
+        }
+        let map = Arc::new(map);
+        self.map.send_if_modified(|mine| {
+            let newer = map.version > mine.version;
+            if newer {
+                *mine = map.clone();
+            }
+            newer
+        });
+    }
+
+    /// A node says itself where it is reached.
+    pub fn heard(&self, node: NodeId, address: &str) {
+        let before = self.heard.lock().insert(node, address.to_owned());
+        if before.as_deref() != Some(address) {
+            self.map.send_modify(|_| {}); // whoever keeps addresses looks again
+        }
+    }
+
+    /// Where a node is reached.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        let heard = self.heard.lock().get(&node).cloned();
+        heard.or_else(|| self.map().nodes.get(&node).map(|info| info.address.clone()))
+    }
+
+    /// Where the other nodes are reached that were not given up.
+    pub fn peers(&self) -> BTreeMap<NodeId, String> {
+        let map = self.map();
+        let there = map.nodes.values().filter(|info| info.state != NodeState::Removed);
+        let others = there.map(|info| info.node).filter(|node| *node != self.me);
+        others.filter_map(|node| Some((node, self.address(node)?))).collect()
+    }
+
+    /// What is meant to become of this node.
+    pub fn my_state(&self) -> NodeState {
+        self.map().nodes.get(&self.me).map(|info| info.state).unwrap_or_default()
+    }
+}

@@ -1,0 +1,99 @@
+//! Carries out what `placement` plans, where this node leads the root group.
+
+use crate::root::Root;
+use placement::{Group, Node, Situation, Step, plan};
+use proto::request::{Body, Members};
+use proto::universe::UniverseMap;
+use proto::{GroupId, NodeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often is looked whether something is to be done.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A change that has not come about is planned anew after this: the group has given it up, or its
+/// leader has gone.
+const CHANGE_WITHIN: Duration = Duration::from_secs(40);
+/// The same for one that the group has refused, or a leadership that was to move.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// A new leader of the root group listens for so long before it moves anything.
+const LISTEN_FOR: Duration = Duration::from_millis(1_500);
+
+/// Runs for as long as the node does.
+pub(crate) async fn drive(root: Arc<Root>) {
+    let mut leads_since: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if root.leads().await.is_err() {
+            leads_since = None;
+            continue;
+        }
+        let since = *leads_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < LISTEN_FOR && !is_founding(&root.atlas.map()) {
+            continue;
+        }
+        let situation = look(&root);
+        for step in plan(&situation) {
+            begin(&root, step);
+        }
+    }
+}
+
+/// Nobody has a second replica yet, so there is nobody else to listen to.
+fn is_founding(map: &UniverseMap) -> bool {
+    map.groups.values().all(|group| group.members.voters.len() <= 1)
+}
+
+/// What is known, for the plan.
+fn look(root: &Root) -> Situation {
+    let map = root.atlas.map();
+    let node = |info: &proto::universe::NodeInfo| Node {
+        zone: info.zone.clone(),
+        state: info.state,
+        alive: root.is_alive(info.node),
+        replaced_by: info.replaced_by,
+    };
+    let nodes = map.nodes.values().map(|info| (info.node, node(info))).collect();
+    let mut seen = root.seen.lock();
+    let now = Instant::now();
+    seen.under_way.retain(|group, (until, wanted)| {
+        let there = map.groups.get(group).map(|descriptor| &descriptor.members);
+        let done = wanted.as_ref().is_some_and(|wanted| there == Some(wanted));
+        now < *until && !done
+    });
+    let mut leaders: BTreeMap<GroupId, NodeId> = BTreeMap::new();
+    for (at, beat) in seen.heartbeats.values() {
+        if at.elapsed() < crate::root::ALIVE_FOR {
+            leaders.extend(beat.leads.iter().map(|group| (*group, beat.node)));
+        }
+    }
+    let group = |descriptor: &proto::universe::Descriptor| Group {
+        members: descriptor.members.clone(),
+        leader: leaders.get(&descriptor.group).copied(),
+        changing: seen.under_way.contains_key(&descriptor.group),
+    };
+    let groups = map.groups.values().map(|d| (d.group, group(d))).collect();
+    Situation { replicas: map.founding.replicas, nodes, groups }
+}
+
+fn begin(root: &Arc<Root>, step: Step) {
+    let group = step.group();
+    let (body, wanted, within): (Body, Option<Members>, Duration) = match step {
+        Step::Members(_, members) => {
+            (Body::Members(members.clone()), Some(members), CHANGE_WITHIN)
+        }
+        Step::Lead(_, to) => (Body::Transfer { to }, None, TRY_AGAIN),
+    };
+    root.seen.lock().under_way.insert(group, (Instant::now() + within, wanted));
+    let root = root.clone();
+    tokio::spawn(async move {
+        tracing::debug!(%group, ?body, "placement");
+        if let Err(error) = root.client.router().ask(group, body).await {
+            tracing::debug!(%group, %error, "placement has to wait");
+            let again = Instant::now() + TRY_AGAIN;
+            if let Some((until, _)) = root.seen.lock().under_way.get_mut(&group) {
+                *until = again.min(*until);
+            }
+        }
+    });
+}

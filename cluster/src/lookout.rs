@@ -1,0 +1,182 @@
+//! What a node tells the root group's leader: that it lives, what it leads, and where the groups it
+//! leads have gone.
+
+use crate::atlas::Atlas;
+use crate::root::Root;
+use crate::transport::NodeTransport;
+use proto::control::{ControlReply, ControlRequest, Heartbeat, JoinRequest};
+use proto::universe::{Descriptor, NodeInfo};
+use proto::{Error, GroupId, NodeId};
+use spanserver::Server;
+use spanserver::runtime::Node;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often a node looks at its groups.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it says that it lives, when nothing else is to be said.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Descriptors in one heartbeat; the rest comes with the next.
+const CHANGED_MAX: usize = 256;
+
+/// See the [module](self).
+pub(crate) struct Lookout {
+    pub node: Arc<Node>,
+    pub root: Arc<Root>,
+    pub atlas: Arc<Atlas>,
+    pub transport: Arc<NodeTransport>,
+    /// What the universe is to know of this node.
+    pub info: NodeInfo,
+    /// Where somebody may be, should nobody be known.
+    pub entrances: Vec<String>,
+    /// This node is about to stop.
+    pub stopping: Arc<AtomicBool>,
+    /// The universe has given this node up, and why.
+    pub expelled: watch::Sender<Option<String>>,
+}
+
+/// What a node leads.
+struct Led {
+    groups: Vec<GroupId>,
+    changed: Vec<Descriptor>,
+}
+
+impl Lookout {
+    /// Runs for as long as the node does.
+    pub async fn run(self) {
+        let mut told = Instant::now().checked_sub(BEAT_EVERY).unwrap_or_else(Instant::now);
+        let mut led_before = Vec::new();
+        let mut master = None;
+        let mut back = false;
+        loop {
+            if !back {
+                back = self.come_back().await;
+            }
+            let led = self.look().await;
+            let news = !led.changed.is_empty() || led.groups != led_before;
+            if news || told.elapsed() >= BEAT_EVERY {
+                led_before.clone_from(&led.groups);
+                told = Instant::now();
+                self.beat(led, &mut master).await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The groups led here, and those of them that are elsewhere than the map says.
+    async fn look(&self) -> Led {
+        let map = self.atlas.map();
+        let me = self.node.id();
+        let look = move |server: &Server| {
+            let led = server.groups().filter(|(_, group)| {
+                group.replica().leading().is_some() && group.replica().leader_hint() == Some(me)
+            });
+            let mut found = Led { groups: Vec::new(), changed: Vec::new() };
+            for (id, group) in led {
+                found.groups.push(id);
+                let known = map.groups.get(&id).map_or(0, |known| known.generation);
+                if group.descriptor().generation > known && found.changed.len() < CHANGED_MAX {
+                    found.changed.push(group.descriptor().clone());
+                }
+            }
+            found
+        };
+        let mut led = Led { groups: Vec::new(), changed: Vec::new() };
+        for part in self.node.inspect(look).await {
+            led.groups.extend(part.groups);
+            led.changed.extend(part.changed);
+        }
+        led.changed.truncate(CHANGED_MAX);
+        led
+    }
+
+    /// Tells the leader of the root group, wherever it is.
+    async fn beat(&self, led: Led, master: &mut Option<NodeId>) {
+        let map = self.atlas.map();
+        let beat = Heartbeat {
+            cluster: map.founding.cluster.clone(),
+            node: self.node.id(),
+            instance: self.info.instance.clone(),
+            address: self.info.address.clone(),
+            version: map.version,
+            changed: led.changed,
+            leads: led.groups,
+            has_time: self.node.clock().now().is_ok(),
+            stopping: self.stopping.load(Ordering::Relaxed),
+        };
+        let mut next = *master;
+        for node in self.candidates() {
+            let node = next.take().unwrap_or(node);
+            match self.tell(node, beat.clone()).await {
+                Ok(reply) => {
+                    *master = Some(node);
+                    if let ControlReply::Map(map) = reply {
+                        self.atlas.offer(*map);
+                    }
+                    return;
+                }
+                Err(Error::NotLeader { hint }) => next = hint,
+                Err(Error::FailedPrecondition(why)) => {
+                    tracing::error!(reason = why, "the universe does not know this node");
+                    self.expelled.send_replace(Some(why));
+                    return;
+                }
+                Err(error) => tracing::debug!(%node, %error, "no word from there"),
+            }
+        }
+        *master = None;
+    }
+
+    /// A node that comes back says what it is now: its address, zone or clock may be others.
+    async fn come_back(&self) -> bool {
+        let cluster = Some(self.atlas.map().founding.cluster.clone());
+        let request = JoinRequest { info: self.info.clone(), cluster };
+        let mut next = None;
+        for node in self.candidates() {
+            let node = next.take().unwrap_or(node);
+            let answer = match node == self.node.id() {
+                true => self.root.join(request.clone()).await,
+                false => {
+                    let join = ControlRequest::Join(request.clone());
+                    self.transport.control(node, join, ANSWER_WITHIN).await
+                }
+            };
+            match answer {
+                Ok(ControlReply::Joined(joined)) => {
+                    self.atlas.offer(joined.map);
+                    return true;
+                }
+                Err(Error::NotLeader { hint }) => next = hint,
+                Err(Error::FailedPrecondition(why)) => {
+                    tracing::error!(reason = why, "the universe does not take this node back");
+                    self.expelled.send_replace(Some(why));
+                    return true;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        false
+    }
+
+    async fn tell(&self, node: NodeId, beat: Heartbeat) -> Result<ControlReply, Error> {
+        if node == self.node.id() {
+            return self.root.heartbeat(beat).await;
+        }
+        self.transport.control(node, ControlRequest::Heartbeat(beat), ANSWER_WITHIN).await
+    }
+
+    /// Who may lead the root group: its members first, then everybody, for the map may be old.
+    fn candidates(&self) -> Vec<NodeId> {
+        let map = self.atlas.map();
+        let mut all = map.groups.get(&GroupId::ROOT).map(|root| root.nodes()).unwrap_or_default();
+        all.push(self.node.id());
+        all.extend(self.atlas.peers().into_keys());
+        let mut once = Vec::new();
+        all.retain(|node| !once.contains(node) && (once.push(*node), true).1);
+        all
+    }
+}
