@@ -79,9 +79,7 @@ fn look(root: &Root) -> Situation {
 fn begin(root: &Arc<Root>, step: Step) {
     let group = step.group();
     let (body, wanted, within): (Body, Option<Members>, Duration) = match step {
-        Step::Members(_, members) => {
-            (Body::Members(members.clone()), Some(members), CHANGE_WITHIN)
-        }
+        Step::Members(_, members) => (Body::Members(members.clone()), Some(members), CHANGE_WITHIN),
         Step::Lead(_, to) => (Body::Transfer { to }, None, TRY_AGAIN),
     };
     root.seen.lock().under_way.insert(group, (Instant::now() + within, wanted));

@@ -74,7 +74,8 @@ impl Folder {
             }
         };
         if identity.format != FORMAT {
-            let what = format!("{NODE} has format {}, this version reads {FORMAT}", identity.format);
+            let what =
+                format!("{NODE} has format {}, this version reads {FORMAT}", identity.format);
             return Err(damaged(path, what));
         }
         if identity.node != node.0 {
@@ -94,7 +95,8 @@ impl Folder {
     }
 
     fn write_identity(&self) -> Result<(), StartError> {
-        let text = toml::to_string(&self.identity).map_err(|e| StartError::Invalid(e.to_string()))?;
+        let text =
+            toml::to_string(&self.identity).map_err(|e| StartError::Invalid(e.to_string()))?;
         self.write(NODE, text.as_bytes())
     }
 
@@ -211,7 +213,10 @@ mod tests {
         folder.belong(&founding, true).unwrap();
         drop(folder);
         let folder = take(dir.path(), 2).unwrap();
-        assert_eq!((folder.identity.founding.clone(), folder.identity.founder), (Some(founding), true));
+        assert_eq!(
+            (folder.identity.founding.clone(), folder.identity.founder),
+            (Some(founding), true)
+        );
     }
 
     #[test]

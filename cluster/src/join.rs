@@ -44,7 +44,7 @@ pub(crate) async fn enter(
 }
 
 /// Asks one address, and whoever leads the root group as far as that knows.
-async fn ask(
+pub(crate) async fn ask(
     connections: &Connections,
     address: &str,
     request: &JoinRequest,
@@ -54,7 +54,9 @@ async fn ask(
         let join = ControlRequest::Join(request.clone());
         match connections.control(&target, &join, ANSWER_WITHIN).await {
             Ok(ControlReply::Joined(joined)) => return Ok(*joined),
-            Ok(_) => return Err(Error::InvalidArgument("an answer to something else".into()).into()),
+            Ok(_) => {
+                return Err(Error::InvalidArgument("an answer to something else".into()).into());
+            }
             Err(CallError::Refused(Error::NotLeader { hint: Some(leader) })) => {
                 target = place(connections, &target, leader).await?;
             }
@@ -65,11 +67,7 @@ async fn ask(
 }
 
 /// Where a node is, as another one knows.
-async fn place(
-    connections: &Connections,
-    ask: &Target,
-    node: NodeId,
-) -> Result<Target, CallError> {
+async fn place(connections: &Connections, ask: &Target, node: NodeId) -> Result<Target, CallError> {
     let answer = connections.control(ask, &ControlRequest::Map, ANSWER_WITHIN).await?;
     let ControlReply::Map(map) = answer else {
         return Err(Error::InvalidArgument("an answer to something else".into()).into());

@@ -51,7 +51,9 @@ impl<'a> HandOver<'a> {
     pub async fn once(&mut self) -> usize {
         let me = self.node.id();
         let led = self.node.groups().await.into_iter().filter(|status| {
-            status.leader == Some(me) && status.lease_end.is_some() && status.members.voters.len() > 1
+            status.leader == Some(me)
+                && status.lease_end.is_some()
+                && status.members.voters.len() > 1
         });
         let led: Vec<GroupStatus> = led.collect();
         let connected = self.links.report();
@@ -77,9 +79,8 @@ impl<'a> HandOver<'a> {
         turn: usize,
     ) -> Option<NodeId> {
         let map = self.atlas.map();
-        let active = |node: &NodeId| {
-            map.nodes.get(node).is_some_and(|info| info.state == NodeState::Active)
-        };
+        let active =
+            |node: &NodeId| map.nodes.get(node).is_some_and(|info| info.state == NodeState::Active);
         let members = &status.members;
         let voters = members.voters.difference(&members.witnesses).copied();
         let fit: Vec<NodeId> = voters.filter(|v| *v != self.node.id() && fit(v)).collect();

@@ -2,6 +2,7 @@
 //! leads have gone.
 
 use crate::atlas::Atlas;
+use crate::join;
 use crate::root::Root;
 use crate::transport::NodeTransport;
 use proto::control::{ControlReply, ControlRequest, Heartbeat, JoinRequest};
@@ -135,6 +136,15 @@ impl Lookout {
     async fn come_back(&self) -> bool {
         let cluster = Some(self.atlas.map().founding.cluster.clone());
         let request = JoinRequest { info: self.info.clone(), cluster };
+        if self.atlas.map().nodes.is_empty() {
+            // Its copy of the map is lost: whoever let it in may do so again.
+            for address in &self.entrances {
+                match join::ask(&self.transport.connections, address, &request).await {
+                    Ok(joined) => self.atlas.offer(joined.map),
+                    Err(error) => tracing::debug!(address, %error, "no way in"),
+                }
+            }
+        }
         let mut next = None;
         for node in self.candidates() {
             let node = next.take().unwrap_or(node);

@@ -168,7 +168,9 @@ impl Root {
         if let Some(by) = by {
             let known = map.nodes.get(&by).ok_or_else(|| unknown(&map, by))?;
             if by == lost || known.state != NodeState::Active || !self.is_alive(by) {
-                return refused(format!("{by} cannot take its place: it is not there, or not active"));
+                return refused(format!(
+                    "{by} cannot take its place: it is not there, or not active"
+                ));
             }
         }
         rows::change_node(&self.client, lost, |there| {
@@ -208,7 +210,8 @@ fn admit(map: &UniverseMap, request: &JoinRequest) -> Result<(), Error> {
             return Err(given_up(info.node));
         }
     }
-    let others = map.nodes.values().filter(|o| o.node != info.node && o.state != NodeState::Removed);
+    let others =
+        map.nodes.values().filter(|o| o.node != info.node && o.state != NodeState::Removed);
     let elsewhere = others.filter(|other| other.host != info.host);
     let local = |info: &NodeInfo| info.clock == "local";
     if let Some(other) = elsewhere.into_iter().find(|other| local(other) || local(info)) {

@@ -360,8 +360,12 @@ impl Start {
             retention_s: init.retention.as_secs(),
         };
         let engine = self.open_engine()?;
-        let key = Key::from_hex(&format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()))
-            .map_err(|error| StartError::Invalid(error.to_string()))?;
+        let key = Key::from_hex(&format!(
+            "{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        ))
+        .map_err(|error| StartError::Invalid(error.to_string()))?;
         self.folder.keep_key(&key)?;
         spanserver::found(&engine, (0..=init.groups).map(GroupId), &[self.me])?;
         // Last: before this the folder is of no universe, and all of the above is done again.
@@ -636,7 +640,8 @@ fn disk_free(folder: &std::path::Path) -> u64 {
 
 /// Resident memory of this process.
 fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0).saturating_mul(rustix::param::page_size() as u64)
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1_024)
 }

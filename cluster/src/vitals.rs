@@ -80,9 +80,10 @@ impl Vitals {
         }
         let look = last.map(|(_, look)| look);
         if let Some(look) = &look {
-            for (what, groups) in
-                [("no leader is known of", &look.leaderless), ("the lease ran out of", &look.lapsed)]
-            {
+            for (what, groups) in [
+                ("no leader is known of", &look.leaderless),
+                ("the lease ran out of", &look.lapsed),
+            ] {
                 if !groups.is_empty() {
                     let named: Vec<String> =
                         groups.iter().take(NAMED_MAX).map(|group| group.to_string()).collect();
