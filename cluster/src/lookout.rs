@@ -8,6 +8,7 @@ use crate::transport::NodeTransport;
 use proto::control::{ControlReply, ControlRequest, Heartbeat, JoinRequest};
 use proto::universe::{Descriptor, NodeInfo};
 use proto::{Error, GroupId, NodeId};
+use rpc::Target;
 use spanserver::Server;
 use spanserver::runtime::Node;
 use std::sync::Arc;
@@ -130,6 +131,16 @@ impl Lookout {
             }
         }
         *master = None;
+        // Everybody may have moved at once: whoever is at an entrance hears where this node is now,
+        // and says the same in turn.
+        for address in &self.entrances {
+            let target = Target::address(address);
+            let beat = ControlRequest::Heartbeat(beat.clone());
+            let told = self.transport.connections.control(&target, &beat, ANSWER_WITHIN).await;
+            if let Ok(ControlReply::Map(map)) = told {
+                self.atlas.offer(*map);
+            }
+        }
     }
 
     /// A node that comes back says what it is now: its address, zone or clock may be others.
