@@ -1,7 +1,8 @@
 //! # The Rust API
 //!
-//! A [`Universe`] is a folder (or later, a cluster); a [`Database`] is what is in it. Everything a
-//! program does goes through transactions:
+//! A [`Universe`] is a folder that this process opens, a [`Cluster`] a universe of servers that it
+//! connects to; a [`Database`] is what is in either. Everything a program does goes through
+//! transactions:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,6 +22,7 @@
 //!
 //! - [`Universe`]: opens, creates and closes a folder; one process at a time. One replica of each
 //!   group, or three (three servers, each with a folder of its own, in this process).
+//! - [`Cluster`]: connects to servers; see [below](#servers-elsewhere).
 //! - [`Clocks`]: every node has a clock of its own, and so have the clients; which one is chosen with
 //!   [`Builder::clock`]. Simulated ones can be made wrong while the universe runs.
 //! - [`Database`], [`Transaction`], [`ReadOnlyTransaction`], [`Session`]: from `sql`. A closure
@@ -82,18 +84,52 @@
 //! # }
 //! ```
 //!
+//! ## Servers elsewhere
+//! Any server of a cluster leads to all of them; several addresses may be given, of which one has to
+//! answer. What comes after is the same as with a universe of one's own:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Cluster, ConnectOptions, Security};
+//!
+//! let security = Security::from_files(
+//!     Some("client.pem".into()),
+//!     Some("client-key.pem".into()),
+//!     Some("ca.pem".into()),
+//! )?;
+//! let options = ConnectOptions { security, ..ConnectOptions::default() };
+//! let servers = ["db1.example:7100", "db2.example:7100"];
+//! let cluster = Cluster::connect(&servers, options).await?;
+//! let mut session = cluster.database().session();
+//! let rows = session.execute("SELECT id, units FROM account").await?.collect().await?;
+//! println!("{} rows from {} servers", rows.len(), cluster.nodes().len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Servers that die, stop, or move are found again without a word; a transaction whose commit was
+//! under way then asks how it ended, and only if nobody can tell for about a minute the answer is
+//! [`ErrorKind::OutcomeUnknown`]. Statements and queries run in the client's process. Its time comes
+//! from the servers, which it believes (their clocks decide all timestamps anyway), unless
+//! [`ConnectOptions::clock`] names a clock of its own.
+//!
 //! ## What is absent, on purpose
-//! No protocol: `spanserver` has the servers, `txn` both halves of transactions. Connecting to a
-//! cluster over sockets is not built yet.
+//! No protocol: `spanserver` has the servers, `txn` both halves of transactions, `rpc` what lies
+//! between them.
 
 mod clocks;
+mod connect;
 mod error;
 mod folder;
 mod universe;
 
 pub use clocks::{ClockChangeError, Clocks, NodeClock, Whose};
+pub use connect::{Cluster, ConnectError, ConnectOptions, ControlError};
 pub use error::OpenError;
+pub use proto::control::{ControlReply, ControlRequest, NodeReport};
 pub use proto::request::{Certificate, GroupStatus, Receipt as CommitReceipt};
+pub use proto::universe::UniverseMap;
+pub use rpc::security::{Security, SecurityError};
 pub use sql::{
     Database, ErrorKind, Mutation, MutationKind, Params, ReadOnlyTransaction, ResultSet, Session,
     SqlError, Transaction, Type, Value, params,

@@ -278,6 +278,12 @@ impl Universe {
         self.clocks.set(whose, change)
     }
 
+    /// The way to its servers, for tests that put a network in between.
+    #[cfg(test)]
+    pub(crate) fn transport(&self) -> InProcess {
+        InProcess::new(&self.nodes)
+    }
+
     /// Stops the servers and waits for their threads. Transactions under way end with errors.
     pub fn close(self) {
         for node in &self.nodes {

@@ -69,6 +69,11 @@ impl Steered {
         self.bound.store(Arc::new(bound));
     }
 
+    /// The bound that it goes by now.
+    pub fn bound(&self) -> Arc<Bound> {
+        self.bound.load_full()
+    }
+
     /// What [`Clock::sources`] tells.
     pub fn tell(&self, sources: Sources) {
         self.sources.store(Arc::new(sources));

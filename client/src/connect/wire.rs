@@ -1,0 +1,57 @@
+//! What a connection needs of the network: two questions. The rest of [`connect`](super) is the same
+//! whoever carries them, so its tests can do without sockets.
+
+use futures::future::BoxFuture;
+use proto::Error;
+use proto::control::{ControlReply, ControlRequest};
+use proto::request::{Reply, Request};
+use rpc::security::Security;
+use rpc::{CallError, Connections, Faults, Target};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a server works on a request at most; the router gives up earlier by itself, which ends
+/// the work too.
+const ASK_WITHIN: Duration = Duration::from_secs(20);
+
+/// Carries questions.
+pub(super) trait Wire: Send + Sync + 'static {
+    /// A request to a group at a node. A lost request or answer shows as a future that does not end
+    /// ([`txn::client::Transport`]); dropped, it is not waited for at the server either.
+    fn ask(&self, to: Target, request: Request) -> BoxFuture<'static, Result<Reply, Error>>;
+
+    /// A question about the universe; after `within` it is lost.
+    fn control(
+        &self,
+        to: Target,
+        request: ControlRequest,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<ControlReply, CallError>>;
+}
+
+/// Over gRPC.
+pub(super) struct Grpc(Connections);
+
+impl Grpc {
+    /// Connections are made when they are needed.
+    pub fn new(security: Security) -> Grpc {
+        // Faults on purpose are for nodes: a client has none.
+        let faults = Arc::new(Faults::new(0));
+        Grpc(Connections::new(security, faults, rand::random()))
+    }
+}
+
+impl Wire for Grpc {
+    fn ask(&self, to: Target, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
+        self.0.ask(&to, &request, ASK_WITHIN)
+    }
+
+    fn control(
+        &self,
+        to: Target,
+        request: ControlRequest,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<ControlReply, CallError>> {
+        self.0.control(&to, &request, within)
+    }
+}
