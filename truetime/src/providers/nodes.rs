@@ -50,7 +50,10 @@ impl Default for NodesConfig {
     }
 }
 
-/// A clock that is fed with answers; see the [module](self). Clones are the same clock.
+/// A clock that is fed with what nodes answer when they are asked what time it is. Half of the round
+/// trip is added to ε, then the applied drift rate (T3); what was known before goes on counting. One
+/// node is believed at a time, and two that contradict each other both may be right, until one is
+/// confirmed (T5). Clones are the same clock.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     config: NodesConfig,
