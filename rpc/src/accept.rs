@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
@@ -41,15 +42,15 @@ pub(crate) struct Accepted {
     cut: BoxFuture<'static, ()>,
 }
 
-/// Accepts connections until the receiver is dropped. With `true` in `cut`, those that are still
-/// there break.
+/// Accepts connections until the receiver is dropped; when the task has ended, the listener is
+/// closed. With `true` in `cut`, connections that are still there break.
 pub(crate) fn accept(
     listener: TcpListener,
     security: Security,
     cut: watch::Receiver<bool>,
-) -> mpsc::Receiver<io::Result<Accepted>> {
+) -> (mpsc::Receiver<io::Result<Accepted>>, JoinHandle<()>) {
     let (ready, accepted) = mpsc::channel(READY_MAX);
-    tokio::spawn(async move {
+    let accepting = tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {
             let connection = async {
@@ -87,7 +88,7 @@ pub(crate) fn accept(
             });
         }
     });
-    accepted
+    (accepted, accepting)
 }
 
 async fn until_cut(mut cut: watch::Receiver<bool>) {

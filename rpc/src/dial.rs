@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use proto::NodeId;
 use rustls::pki_types::ServerName;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -90,15 +90,14 @@ async fn connect(to: &Target, security: &Security) -> Result<Dialled, String> {
         Security::Plaintext => (Stream::Plain(tcp), true),
         Security::Tls(tls) => {
             let connector = TlsConnector::from(tls.client());
-            let stream =
-                connector.connect(server_name(to)?, tcp).await.map_err(|error| {
-                    match error.kind() {
-                        io::ErrorKind::UnexpectedEof => {
-                            "it closed the connection; does it speak TLS?".into()
-                        }
-                        _ => explain(&error),
-                    }
-                })?;
+            let stream = connector.connect(server_name(to)?, tcp).await;
+            let stream = stream.map_err(|error| match error.kind() {
+                // What a server without TLS does with a handshake.
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => {
+                    format!("{}; does it speak TLS?", explain(&error))
+                }
+                _ => explain(&error),
+            })?;
             (Stream::Tls(Box::new(stream.into())), false)
         }
     };

@@ -63,7 +63,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Breaks what is left.
     cut: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    accepting: JoinHandle<()>,
+    serving: JoinHandle<()>,
 }
 
 impl Server {
@@ -80,7 +81,7 @@ impl Server {
     ) -> io::Result<Server> {
         let address = listener.local_addr()?;
         let (stop, cut) = (watch::Sender::new(false), watch::Sender::new(false));
-        let accepted = accept(listener, security, cut.subscribe());
+        let (accepted, accepting) = accept(listener, security, cut.subscribe());
         let size = MESSAGE_BYTES_MAX + ENVELOPE_BYTES;
         let service = MeridianServer::new(Service { handler, links })
             .max_decoding_message_size(size)
@@ -101,7 +102,7 @@ impl Server {
                 tracing::error!(%error, "the gRPC server ended");
             }
         });
-        Ok(Server { address, stop, cut, task })
+        Ok(Server { address, stop, cut, accepting, serving: task })
     }
 
     /// Where it listens.
@@ -113,9 +114,11 @@ impl Server {
     /// are not waited for; [`Links::close`] ends them.
     pub async fn shutdown(mut self, within: Duration) {
         self.stop.send_replace(true);
-        if timeout(within, &mut self.task).await.is_err() {
+        // A task that panicked has ended too.
+        let _ = (&mut self.accepting).await;
+        if timeout(within, &mut self.serving).await.is_err() {
             self.cut.send_replace(true);
-            if timeout(CUT_WITHIN, &mut self.task).await.is_err() {
+            if timeout(CUT_WITHIN, &mut self.serving).await.is_err() {
                 tracing::warn!("connections were left open at the end");
             }
         }

@@ -31,7 +31,7 @@ pub(super) async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
         match inner.open(&peer, &to).await {
             Ok((dialled, link, frames)) => {
                 tracing::info!(peer = %to, "link made");
-                let reason = inner.read(&peer, &link, frames).await;
+                let reason = inner.read(&peer, &link.0, frames).await;
                 let reason = dialled.line.broken().unwrap_or(reason);
                 tracing::info!(peer = %to, "link ended: {reason}");
                 if began.elapsed() >= LIVED {
@@ -57,16 +57,26 @@ pub(super) async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
     }
 }
 
+/// A link that ends with whoever dialled it. HTTP/2 keeps a stream for as long as one side has
+/// something to say, so one that is only forgotten would stay.
+struct Held(Arc<Outbound>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.close("it was given up");
+    }
+}
+
 impl Inner {
     /// Makes one link, up to both Hellos.
     async fn open(
         &self,
         peer: &Arc<Peer>,
         to: &Target,
-    ) -> Result<(Dialled, Arc<Outbound>, Streaming<Frame>), String> {
+    ) -> Result<(Dialled, Held, Streaming<Frame>), String> {
         let mut dialled = dial(to, &self.security, self.config.dial_within).await?;
-        let link = self.outbound(peer);
-        let greeted = timeout(HELLO_WITHIN, self.greet(&mut dialled, peer, &link)).await;
+        let link = Held(self.outbound(peer));
+        let greeted = timeout(HELLO_WITHIN, self.greet(&mut dialled, peer, &link.0)).await;
         let frames = greeted.unwrap_or_else(|_| Err("no Hello in time".into()))?;
         Ok((dialled, link, frames))
     }
