@@ -24,7 +24,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status, Streaming, async_trait};
 
-/// Calls under way on one connection; more wait at the caller's.
+/// Calls under way on one connection; more wait at the caller's. As many may be given up before the
+/// server has looked at them: callers that hedge or run out of time are no attack.
 const CALLS_MAX: u32 = 10_000;
 /// How long broken connections may take to notice it.
 const CUT_WITHIN: Duration = Duration::from_secs(1);
@@ -93,6 +94,7 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(CALLS_MAX)
+            .http2_max_pending_accept_reset_streams(Some(CALLS_MAX as usize))
             .add_service(service)
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), async move {
                 let _ = stopped.wait_for(|stop| *stop).await; // or the sender is gone

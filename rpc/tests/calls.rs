@@ -56,6 +56,28 @@ async fn who_stops_waiting_stops_the_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_do_not_cost_the_others_their_connection() {
+    let node = Node::start(Plan::new(1)).await;
+    let (connections, _) = connections();
+    let to = Target::address(node.address());
+    assert!(connections.ask(&to, &request(GroupId(1)), LONG).await.is_ok());
+    let patient = tokio::spawn(connections.try_ask(&to, &request(HANGS), LONG));
+    until("the patient one hangs", || node.seen.hung.load(Ordering::SeqCst) == 1).await;
+    // Some before they are sent, some before they are looked at, some while they hang.
+    for round in 0..50 {
+        let calls: Vec<_> =
+            (0..50).map(|_| tokio::spawn(connections.ask(&to, &request(HANGS), LONG))).collect();
+        for _ in 0..round % 5 {
+            tokio::task::yield_now().await;
+        }
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+    assert!(connections.try_ask(&to, &request(GroupId(1)), LONG).await.is_ok());
+    until("only the patient one", || node.seen.hanging.load(Ordering::SeqCst) == 1).await;
+    assert!(!patient.is_finished());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_the_work_and_says_that_nobody_knows() {
     let node = Node::start(Plan::new(1)).await;
     let (connections, _) = connections();

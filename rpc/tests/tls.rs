@@ -155,6 +155,7 @@ async fn a_client_is_no_node_and_no_node_is_another() {
     // A heartbeat.
     let heartbeat = |node| {
         ControlRequest::Heartbeat(Heartbeat {
+            cluster: String::new(),
             node: NodeId(node),
             instance: "i".into(),
             address: "a".into(),
