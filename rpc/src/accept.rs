@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
+/// The first byte of HTTP/2: of `PRI * HTTP/2.0`.
+const HTTP2: u8 = b'P';
 /// Time from a connection to the end of its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way; others wait in the system's queue.
@@ -132,6 +134,11 @@ async fn greet(
         Security::Plaintext if speaks_tls => {
             let reason = "it speaks TLS, and this server was started without certificates";
             return Err(Refusal::Because(reason.into()));
+        }
+        Security::Plaintext if first[0] != HTTP2 => {
+            return Err(Refusal::Because(
+                "it does not speak gRPC, which is what this port is for".into(),
+            ));
         }
         Security::Plaintext => return Ok((Stream::Plain(tcp), Caller::unchecked(address))),
         Security::Tls(tls) => tls,

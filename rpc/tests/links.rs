@@ -12,7 +12,9 @@ use rpc::{Hello, Versions};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use support::{Node, Plan, hello, linked, log, number, numbered, until};
-use tokio::sync::mpsc;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -101,6 +103,34 @@ async fn a_broken_connection_is_noticed_at_both_ends() {
     drop(server);
     until("both ends", || !two.is_linked(1) && !one_links.report()[&NodeId(2)].connected).await;
     assert_ne!(two.report(1).error, "");
+}
+
+/// A machine that has lost its network: connections stay, nothing moves. HTTP/2's PINGs notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_is_noticed_at_both_ends() {
+    let (one, two) = (Node::start(Plan::new(1)).await, Node::start(Plan::new(2)).await);
+    let wire = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = wire.local_addr().expect("bound").to_string();
+    let (moving, end) = (watch::Sender::new(true), one.address());
+    let mut still = moving.subscribe();
+    tokio::spawn(async move {
+        let (mut near, _) = wire.accept().await.expect("a connection");
+        let mut far = TcpStream::connect(end).await.expect("somebody listens");
+        tokio::select! {
+            _ = copy_bidirectional(&mut near, &mut far) => {}
+            _ = still.wait_for(|moving| !moving) => {}
+        }
+        std::future::pending::<()>().await; // holds both connections
+    });
+    two.links.set_peers(BTreeMap::from([(NodeId(1), at)]));
+    until("the link", || one.is_linked(2) && two.is_linked(1)).await;
+    moving.send_replace(false);
+    for number in 0..100 {
+        assert!(two.links.send(NodeId(1), numbered(number)), "nobody knows yet");
+    }
+    until("both ends", || !one.is_linked(2) && !two.is_linked(1)).await;
+    assert_eq!(one.seen.count(2), 0);
+    assert!(!two.links.send(NodeId(1), numbered(0)), "now it is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

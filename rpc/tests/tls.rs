@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::certificates::{Authority, Valid};
 use support::{Node, Plan, linked, log, numbered, request, until};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tracing::Level;
@@ -76,6 +76,9 @@ async fn plaintext_and_tls_do_not_mix() {
     let reason = refused(authority.client(), &Target::address(plain.address())).await;
     assert!(reason.contains("does it speak TLS?"), "{reason}");
     refusal_is_logged("it speaks TLS, and this server was started without certificates").await;
+    let mut browser = TcpStream::connect(plain.address()).await.expect("somebody listens");
+    browser.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.expect("sent");
+    refusal_is_logged("it does not speak gRPC").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
