@@ -34,7 +34,7 @@ use rpc::links::{Links, LinksConfig};
 use rpc::{Connections, Faults, Hello, Versions};
 use spanserver::runtime::{Node, NodeConfig, Outbound, TokioClock};
 use spanserver::storage::{Engine, Rocks};
-use spanserver::{Message, Settings};
+use spanserver::{Message, Places, Settings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -475,7 +475,7 @@ impl Start {
         let (expelled, is_expelled) = watch::channel(None);
         let mut tasks = vec![
             tokio::spawn(driver::drive(inner.root.clone())),
-            tokio::spawn(keep_peers(inner.atlas.clone(), links.clone())),
+            tokio::spawn(keep_places(inner.clone(), links.clone())),
             tokio::spawn(keep_looking(inner.clone())),
             tokio::spawn(keep_drained(inner.clone(), links)),
         ];
@@ -538,11 +538,17 @@ impl Outbound for OverLinks {
     }
 }
 
-/// Links follow what is known of addresses.
-async fn keep_peers(atlas: Arc<Atlas>, links: Links) {
-    let mut changes = atlas.subscribe();
-    while changes.changed().await.is_ok() {
-        links.set_peers(atlas.peers());
+/// Links follow what is known of addresses, and groups are told where others are.
+async fn keep_places(inner: Arc<Inner>, links: Links) {
+    let mut changes = inner.atlas.subscribe();
+    loop {
+        links.set_peers(inner.atlas.peers());
+        let map = inner.atlas.map();
+        let places: Places = map.groups.iter().map(|(group, d)| (*group, d.nodes())).collect();
+        inner.node.set_places(&Arc::new(places));
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

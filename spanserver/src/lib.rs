@@ -42,6 +42,6 @@ pub mod snapshot;
 pub mod storage;
 
 pub use meta::{found, hosted};
-pub use server::{Answer, Event, Message, Output, Persist, Server};
+pub use server::{Answer, Event, Message, Output, Persist, Places, Server};
 pub use settings::Settings;
 pub use snapshot::Pins;

@@ -14,6 +14,7 @@ use proto::request::{Certificate, Found, Provenance, Reply, ReplyBody, Request};
 use proto::{Ballot, Error, GroupId, NodeId, Seat, Slot};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use truetime::key::Key;
 use truetime::{Interval, Status, Timestamp};
 use txn::server::{MinNext, ReadJob, ReadTag, RequestId};
@@ -200,6 +201,9 @@ pub struct Output {
     pub wake_after: Timestamp,
 }
 
+/// Where groups have replicas, as far as a server has been told: hints, which may be old.
+pub type Places = BTreeMap<GroupId, Vec<NodeId>>;
+
 /// A message that leaves after the disk has answered, and to whom.
 type Waiting = (NodeId, Message);
 
@@ -219,6 +223,8 @@ pub struct Server {
     clock_mended: bool,
     /// Whose time it is, and what that clock says of itself (T6).
     clock: Option<(&'static str, Status)>,
+    /// Where groups are that may not be here.
+    places: Arc<Places>,
     certificate_key: Option<Key>,
     next_batch: u64,
 }
@@ -266,6 +272,7 @@ impl Server {
             beaten: Outcome::default(),
             clock_mended: false,
             clock: None,
+            places: Arc::default(),
             certificate_key: settings.certificate_key.clone(),
             next_batch: 1,
         })
@@ -306,6 +313,12 @@ impl Server {
     /// for they were reckoned by it (T5, L1, L2).
     pub fn clock_mended(&mut self) {
         self.clock_mended = true;
+    }
+
+    /// Where groups have replicas: without that, a group that has none here cannot be told anything by
+    /// one that has (X6, X10).
+    pub fn set_places(&mut self, places: Arc<Places>) {
+        self.places = places;
     }
 
     /// Where the intervals of the next steps come from: certificates say so (X13, T6).
@@ -467,7 +480,12 @@ impl Server {
             }
             message => message,
         };
-        let Some(group) = self.awake(id) else { return };
+        let Some(group) = self.awake(id) else {
+            if let Message::Txn(message) = message {
+                self.pass_on(from, message, out);
+            }
+            return;
+        };
         match message {
             Message::Beat { .. } | Message::BeatTaken { .. } => {}
             Message::Paxos { seat, message, .. } => {
@@ -488,10 +506,22 @@ impl Server {
                 // From a group of this node: its own replica of the group knows who leads. From
                 // elsewhere: the sender's knowledge is old; it will send again.
                 let leader = group.replica().leader_hint().filter(|leader| *leader != me);
-                if let Some(leader) = leader.filter(|_| from == me) {
-                    out.send.push((leader, Message::Txn(message)));
+                match leader {
+                    Some(leader) if from == me => out.send.push((leader, Message::Txn(message))),
+                    None if group.replica().is_removed() => self.pass_on(from, message, out),
+                    _ => {}
                 }
             }
+        }
+    }
+
+    /// A message to a group that has no replica here, from one that has: to all who may have, for
+    /// nobody here knows who leads. It may be late or lost; it is sent again.
+    fn pass_on(&self, from: NodeId, message: PeerMessage, out: &mut Output) {
+        if from == self.node {
+            let places = self.places.get(&message.to).into_iter().flatten();
+            let others = places.filter(|node| **node != self.node);
+            out.send.extend(others.map(|node| (*node, Message::Txn(message.clone()))));
         }
     }
 

@@ -4,7 +4,7 @@ use super::shard::{Inbox, Shard, ShardEvent};
 use super::{INBOX_MAX, Outbound, REQUESTS_MAX, Responder, log_writer, reader};
 use crate::server::{Message, Server};
 use crate::storage::{Engine, StorageError};
-use crate::{Event, Settings};
+use crate::{Event, Places, Settings};
 use crossbeam::channel::{self, Sender};
 use parking_lot::{Mutex, RwLock};
 use proto::request::{GroupStatus, Reply, Request};
@@ -187,6 +187,13 @@ impl Node {
     /// From now on, what this node says to others goes this way.
     pub fn connect_over(&self, outbound: Arc<dyn Outbound>) {
         *self.shared.outbound.write() = Some(outbound);
+    }
+
+    /// Where groups have replicas, for those that have none here.
+    pub fn set_places(&self, places: &Arc<Places>) {
+        for inbox in &self.shared.inboxes {
+            let _ = inbox.send(ShardEvent::Places(places.clone())); // fails while the node stops
+        }
     }
 
     /// What another node says, by which node: whoever calls this has made sure of that. It may be

@@ -5,7 +5,7 @@ use super::node::Shared;
 use super::{GROUPS_MAX, Responder, fatal, log_writer, reader, spawn};
 use crate::server::{Answer, Output};
 use crate::storage::{Durability, Engine};
-use crate::{Event, Pins, Server, Settings};
+use crate::{Event, Pins, Places, Server, Settings};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use proto::Error;
 use proto::request::{ReadSet, Request};
@@ -34,6 +34,8 @@ pub(super) enum ShardEvent {
         request: Request,
         responder: Responder,
     },
+    /// Groups are elsewhere than was known.
+    Places(Arc<Places>),
     /// Somebody wants to see.
     Inspect(Box<dyn FnOnce(&Server) + Send>),
     Stop,
@@ -159,6 +161,7 @@ impl Shard {
                     self.open_if_invited(&event);
                     admitted.push(event);
                 }
+                ShardEvent::Places(places) => self.server.set_places(places),
                 ShardEvent::Inspect(look) => look(&self.server),
                 ShardEvent::Request { id, request, responder } => {
                     self.responders.insert(id, responder);

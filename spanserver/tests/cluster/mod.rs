@@ -6,8 +6,9 @@ use proto::request::{Age, Body, Found, ReadAt, ReadSet, Reply, ReplyBody, Reques
 use proto::{Ballot, Error, GroupId, Key, NodeId, TxnId};
 use spanserver::runtime::execute;
 use spanserver::storage::{Durability, Engine, Memory};
-use spanserver::{Event, Message, Output, Persist, Pins, Server, Settings, found};
+use spanserver::{Event, Message, Output, Persist, Pins, Places, Server, Settings, found};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use truetime::{Interval, Timestamp};
 use txn::server::{ReadJob, RequestId};
 
@@ -16,6 +17,8 @@ pub const GROUPS: u32 = 20;
 
 /// See the [module](self).
 pub struct Cluster {
+    /// Which groups each server is founded with.
+    hosted: BTreeMap<NodeId, Vec<GroupId>>,
     /// Absolute time.
     pub us: u64,
     settings: Settings,
@@ -48,9 +51,15 @@ impl Cluster {
     }
 
     pub fn with(settings: Settings) -> Cluster {
+        let all: Vec<GroupId> = (1..=GROUPS).map(GroupId).collect();
         let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
-        let groups = || (1..=GROUPS).map(GroupId);
+        Cluster::hosting(settings, voters.into_iter().map(|node| (node, all.clone())).collect())
+    }
+
+    /// Servers with a choice of groups each.
+    pub fn hosting(settings: Settings, hosted: BTreeMap<NodeId, Vec<GroupId>>) -> Cluster {
         let mut cluster = Cluster {
+            hosted: hosted.clone(),
             us: 1_000_000_000,
             settings,
             engines: BTreeMap::new(),
@@ -69,9 +78,13 @@ impl Cluster {
             others: 0,
             steps: 0,
         };
-        for node in &voters {
+        for (node, groups) in &hosted {
             let engine = Memory::new();
-            found(&engine, groups(), &voters).expect("a blank disk");
+            for group in groups {
+                let voters = hosted.iter().filter(|(_, groups)| groups.contains(group));
+                let voters: Vec<NodeId> = voters.map(|(node, _)| *node).collect();
+                found(&engine, [*group], &voters).expect("a blank disk");
+            }
             cluster.engines.insert(*node, engine);
             cluster.start(*node);
         }
@@ -80,10 +93,20 @@ impl Cluster {
 
     pub fn start(&mut self, node: NodeId) {
         let engine = &self.engines[&node];
-        let groups = (1..=GROUPS).map(GroupId);
-        let server = Server::recover(node, groups, &self.settings, engine).expect("it recovers");
+        let groups = self.hosted[&node].iter().copied();
+        let mut server =
+            Server::recover(node, groups, &self.settings, engine).expect("it recovers");
+        server.set_places(self.places());
         self.servers.insert(node, server);
         self.wakes.insert(node, Timestamp::MIN);
+    }
+
+    fn places(&self) -> Arc<Places> {
+        let mut places = Places::new();
+        for (node, groups) in &self.hosted {
+            groups.iter().for_each(|group| places.entry(*group).or_default().push(*node));
+        }
+        Arc::new(places)
     }
 
     pub fn now(&self) -> Interval {
@@ -221,12 +244,10 @@ impl Cluster {
 
     /// Commits a write of one key. The answer is there at once, or comes later.
     pub fn write(&mut self, group: GroupId, key: &str, value: &str) -> RequestId {
-        let node = self.leader(group).expect("somebody leads");
         let txn = TxnId { client: 2, seq: self.us };
         let value = Some(Key::copy_from_slice(value.as_bytes()));
         let write = Write { key: Key::copy_from_slice(key.as_bytes()), value };
         let age = Age { start: self.now().latest(), first: txn };
-        let ballot = self.ballot(node, group);
         let body = Body::Commit {
             txn,
             age,
@@ -234,6 +255,13 @@ impl Cluster {
             writes: vec![write],
             participants: Vec::new(),
         };
+        self.ask_leader(group, body)
+    }
+
+    /// Asks a group's leader under its ballot; the answer comes into `answers`.
+    pub fn ask_leader(&mut self, group: GroupId, body: Body) -> RequestId {
+        let node = self.leader(group).expect("somebody leads");
+        let ballot = self.ballot(node, group);
         self.requests += 1;
         let id = RequestId(self.requests);
         let deadline = Timestamp::from_micros(self.us + 5_000_000);
