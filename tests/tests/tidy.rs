@@ -29,9 +29,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("proto", &["truetime"]),
     ("paxos", &["truetime", "proto"]),
     ("txn", &["truetime", "proto"]),
+    ("placement", &["proto"]),
     ("spanserver", &["truetime", "proto", "paxos", "txn"]),
     ("sql", &["truetime", "proto", "txn"]),
-    ("client", &["truetime", "proto", "txn", "sql", "spanserver"]),
+    ("rpc", &["truetime", "proto"]),
+    ("client", &["truetime", "proto", "txn", "sql", "spanserver", "rpc"]),
+    ("cluster", &["truetime", "proto", "txn", "placement", "spanserver", "sql", "rpc"]),
     ("gateway", &["truetime", "proto", "sql", "client"]),
     ("history", &["truetime", "proto"]),
     ("sim", &["truetime", "proto", "paxos", "txn", "sql", "spanserver", "client", "history"]),
@@ -44,9 +47,12 @@ const ALL: &[&str] = &[
     "proto",
     "paxos",
     "txn",
+    "placement",
     "spanserver",
     "sql",
+    "rpc",
     "client",
+    "cluster",
     "gateway",
     "history",
     "sim",
@@ -58,7 +64,7 @@ const MAY_NAME_IN_TESTS: &[(&str, &str, &str)] = &[];
 
 /// Crates that build in seconds and touch nothing of the outside world, and what they must not
 /// depend on for that to stay true.
-const CORES: &[&str] = &["truetime", "proto", "paxos", "txn"];
+const CORES: &[&str] = &["truetime", "proto", "paxos", "txn", "placement"];
 const HEAVY: &[&str] = &["tokio", "rocksdb", "datafusion", "sqlparser", "crossbeam"];
 
 /// Where purity is asked for: a crate's `src`, less the folders or files that are its shell.
@@ -67,6 +73,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("paxos", &[]),
     ("txn", &[]),
+    ("placement", &[]),
     ("spanserver", &["runtime", "storage"]),
 ];
 
