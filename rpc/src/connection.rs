@@ -236,7 +236,7 @@ impl Connections {
             };
             match answer {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) if is_gone(&status) => entry.forget(&dialled),
+                Err(status) if never_left(&status) => entry.forget(&dialled),
                 Err(status) => {
                     let reason = dialled.line.broken();
                     if reason.is_some() {
@@ -256,11 +256,13 @@ enum Procedure {
     Control,
 }
 
-/// The request was not handed to the connection: there was none any more.
-fn is_gone(status: &Status) -> bool {
+/// The request never left: there was no connection any more, or it closed while the request waited
+/// for its turn, which is what HTTP/2's client calls canceled.
+fn never_left(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
-        if error.is::<Gone>() {
+        let canceled = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        if canceled || error.is::<Gone>() {
             return true;
         }
         source = error.source();
