@@ -16,8 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often a node looks at its groups.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a node looks at its groups, while something happens to them and else.
+const LOOK_OFTEN: Duration = Duration::from_millis(100);
+const LOOK_SELDOM: Duration = Duration::from_millis(500);
+/// Something happens as long after it did.
+const EVENTFUL: Duration = Duration::from_secs(3);
 /// How often it says that it lives, when nothing else is to be said.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How long it waits for an answer.
@@ -54,18 +57,23 @@ impl Lookout {
         let mut led_before = Vec::new();
         let mut master = None;
         let mut back = false;
+        let mut eventful = Instant::now();
         loop {
             if !back {
                 back = self.come_back().await;
             }
             let led = self.look().await;
             let news = !led.changed.is_empty() || led.groups != led_before;
+            if news || !back {
+                eventful = Instant::now();
+            }
             if news || told.elapsed() >= BEAT_EVERY {
                 led_before.clone_from(&led.groups);
                 told = Instant::now();
                 self.beat(led, &mut master).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            let often = eventful.elapsed() < EVENTFUL;
+            tokio::time::sleep(if often { LOOK_OFTEN } else { LOOK_SELDOM }).await;
         }
     }
 

@@ -58,9 +58,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const DRAIN_EVERY: Duration = Duration::from_millis(500);
 /// Most data groups of a new universe.
 const GROUPS_MAX: u32 = 10_000;
-/// Threads that step groups, and that run longer reads.
-const SHARDS: usize = 2;
+/// Threads that run longer reads.
 const READERS: usize = 2;
+/// Most threads that step groups: each more beats to each other node for its sleeping groups.
+const SHARDS_MAX: usize = 8;
 
 /// What the parts of a server share.
 pub(crate) struct Inner {
@@ -423,7 +424,7 @@ impl Start {
             settings,
             engine: Arc::new(engine) as Arc<dyn Engine>,
             clock: self.clock.clock.clone(),
-            shards: SHARDS,
+            shards: shards(),
             readers: READERS,
         })?;
         Ok(Arc::new(node))
@@ -638,6 +639,12 @@ async fn wait_for_time(clock: &Opened, spec: &ClockSpec) -> Result<(), StartErro
             Err(_) => tokio::time::sleep(CLOCK_LOOK).await,
         }
     }
+}
+
+/// Threads that step groups: half of the processors, for sockets and the disk want theirs.
+fn shards() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, SHARDS_MAX)
 }
 
 fn disk_free(folder: &std::path::Path) -> u64 {

@@ -48,18 +48,41 @@ impl NodeTransport {
 
 impl Transport for NodeTransport {
     fn call(&self, to: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
+        let attempt = self.attempt(to, request);
+        async move {
+            match attempt.await {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn attempt(
+        &self,
+        to: NodeId,
+        request: Request,
+    ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
         if to == self.node.id() {
             let answer = self.node.ask(request);
             // A server that has stopped leads nothing: ask another one.
-            return async move { answer.await.unwrap_or(Err(Error::NotLeader { hint: None })) }
-                .boxed();
+            let stopped = Error::NotLeader { hint: None };
+            return async move { Some(answer.await.unwrap_or(Err(stopped))) }.boxed();
         }
         let Some(target) = self.target(to) else {
-            return futures::future::ready(Err(Error::NotLeader { hint: None })).boxed();
+            return futures::future::ready(Some(Err(Error::NotLeader { hint: None }))).boxed();
         };
         let now = self.node.clock().now();
         let within = now.map_or(WITHIN_DEFAULT, |now| request.deadline.since(now.earliest()));
-        self.connections.ask(&target, &request, within)
+        let call = self.connections.try_ask(&target, &request, within);
+        async move {
+            match call.await {
+                Ok(reply) => Some(Ok(reply)),
+                Err(CallError::Lost { .. }) => None,
+                Err(error) => Some(Err(error.into())),
+            }
+        }
+        .boxed()
     }
 
     fn cast(&self, to: NodeId, request: Request) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use truetime::Interval;
 
 /// How often is looked.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look that is older says nothing: the threads that own groups do not answer.
 const OLD: Duration = Duration::from_secs(10);
 /// Groups named in a reason.

@@ -33,6 +33,7 @@ pub use read_only::{Snapshot, TimestampBound};
 pub use read_write::{ReadWrite, Savepoint};
 pub use token::SessionToken;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use options::{Limits, too_late};
 use parking_lot::Mutex;
@@ -53,6 +54,15 @@ use truetime::Interval;
 pub trait Transport: Send + Sync {
     /// Sends a request and waits for its answer.
     fn call(&self, node: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>>;
+    /// The same, for a transport that notices when an answer will not come any more: then `None`, at
+    /// once. The request may have been carried out (X9).
+    fn attempt(
+        &self,
+        node: NodeId,
+        request: Request,
+    ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
+        self.call(node, request).map(Some).boxed()
+    }
     /// Sends a request whose answer nobody waits for.
     fn cast(&self, node: NodeId, request: Request);
     /// The nodes that may be asked; never empty.

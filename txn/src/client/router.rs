@@ -258,9 +258,9 @@ impl Router {
         request: Request,
         patience: Duration,
     ) -> Option<Result<Reply, Error>> {
-        let call = self.transport.call(node, request);
+        let call = self.transport.attempt(node, request);
         match future::select(call, self.clock.sleep(patience)).await {
-            Either::Left((answer, _)) => Some(answer),
+            Either::Left((answer, _)) => answer,
             Either::Right(_) => None,
         }
     }
