@@ -93,3 +93,18 @@ pub struct Faults {
     #[arg(long)]
     pub allow_clock_faults: bool,
 }
+
+impl Faults {
+    /// Servers elsewhere are not opened by this process, so it has no leave to give.
+    ///
+    /// # Errors
+    /// Leave for clocks that are not this process's.
+    pub fn check(&self, is_remote: bool) -> Result<(), Exit> {
+        if is_remote && self.allow_clock_faults {
+            let message = "--allow-clock-faults is for universes that this process opens; a server has \
+                           to be started with --allow-faults";
+            return Err(Exit::Usage(message.into()));
+        }
+        Ok(())
+    }
+}

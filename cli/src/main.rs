@@ -15,7 +15,8 @@
 //! | `timemaster` | a server that says what time it is |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
-//! Commands open a universe in their own process ([`data`]) with the clocks of [`clock`], print
+//! Commands open a universe in their own process ([`data`]), or connect to servers ([`target`]), with the
+//! clocks of [`clock`], print
 //! results through [`output`] to standard output and everything else to standard error, and end with one of the codes in
 //! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers. (`check`
 //! reads the storage of servers that do not run.)
@@ -32,6 +33,7 @@ mod history;
 mod interrupt;
 mod output;
 mod shell;
+mod target;
 
 use clap::{Parser, Subcommand};
 use exit::Exit;
@@ -49,6 +51,7 @@ const AFTER_HELP: &str = "\
 Examples:
   meridian sql --data ./universe                      a prompt; the folder is created when it is new
   meridian sql --data ./universe -e 'SELECT 1 AS one' one statement
+  meridian sql --connect db1:7100,db2:7100            a prompt, at servers that run
   meridian import --data ./universe --table t t.csv   rows from a file
   meridian sim bank --seeds 0..1000                   a thousand simulated clusters under faults
   meridian lab run sawtooth                           an experiment, and its report as a page

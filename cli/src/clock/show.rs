@@ -1,12 +1,13 @@
 //! What clocks say, as tables, objects and lines.
 
 use crate::output::{Format, Heading, Printer};
-use client::{NodeClock, Whose};
+use client::{NodeClock, NodeReport, Whose};
+use proto::NodeId;
 use serde_json::json;
 use sql::{Row, Type, timestamp_text};
 use std::io::{self, Write};
 use std::time::Duration;
-use truetime::{MasterSeen, Status, Verdict};
+use truetime::{ClockError, MasterSeen, Reading, Sources, Status, Verdict};
 
 /// Prints what clocks say, `at` this long after the first look.
 ///
@@ -181,6 +182,41 @@ fn object(at: Duration, clock: &NodeClock) -> serde_json::Value {
         "skew": skew,
         "masters": masters.collect::<Vec<_>>(),
     })
+}
+
+/// The same for servers elsewhere, as they report it, and for this client's own clock.
+pub fn remote_lines(
+    servers: &[(NodeId, Result<NodeReport, String>)],
+    client: &Result<Reading, ClockError>,
+    sources: &Sources,
+) -> Vec<String> {
+    let width = |epsilon_us: Option<u64>| match epsilon_us {
+        Some(us) => format!("±{}", unsigned(us * 1_000)),
+        None => "no bound".to_owned(),
+    };
+    let mut lines = Vec::new();
+    for (node, report) in servers {
+        let node = node.to_string();
+        lines.push(match report {
+            Ok(report) => format!("{node:<7} {:<10} {}", width(report.epsilon_us), report.clock),
+            Err(reason) => format!("{node:<7} {:<10} {reason}", "unknown"),
+        });
+    }
+    let from = sources.masters.first().map_or(String::new(), |seen| {
+        let delay = seen.delay_ns.map_or(String::new(), |ns| format!(", delay {}", unsigned(ns)));
+        format!(", from {}{delay}", seen.name)
+    });
+    lines.push(match client {
+        Ok(reading) => {
+            let width = width(Some(reading.interval.epsilon_us()));
+            format!("client  {width:<10} {} {}{from}", reading.provider, reading.status)
+        }
+        Err(error) => format!(
+            "client  {:<10} {} {}: {}",
+            "no bound", error.provider, error.status, error.reason
+        ),
+    });
+    lines
 }
 
 /// A line for each clock, and one below it for each of its masters.

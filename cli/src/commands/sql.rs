@@ -1,12 +1,12 @@
 //! `meridian sql`: a prompt on a terminal, scripts otherwise.
 
 use crate::clock::Faults;
-use crate::data::Data;
 use crate::exit::Exit;
 use crate::interrupt::ctrl_c;
 use crate::output::Format;
 use crate::shell::script::{Cutter, Piece};
-use crate::shell::{Next, Shell, Trouble, prompt};
+use crate::shell::{ClockView, Next, Shell, Trouble, prompt};
+use crate::target::Target;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use client::Universe;
 use std::fs::File;
@@ -30,6 +30,8 @@ Examples:
   meridian sql --data ./universe
   meridian sql --data ./universe --replicas 3 -f schema.sql -f tour.sql
   meridian sql --data ./universe -e 'SELECT COUNT(*) AS n FROM flights' --format json
+  meridian sql --connect db1:7100,db2:7100 -e 'SHOW TABLES'
+  meridian sql --connect db1:7100 --tls-cert me.pem --tls-key me-key.pem --tls-ca ca.pem
   meridian sql --data ./wrong --replicas 3 --clock simulated:epsilon=5ms --allow-clock-faults
                                          then `\\clock n2 drift=2000` at the prompt
   echo 'SELECT 1 AS one;' | meridian sql --data ./universe";
@@ -39,7 +41,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub struct Arguments {
     #[command(flatten)]
-    data: Data,
+    target: Target,
     #[command(flatten)]
     faults: Faults,
     #[command(flatten)]
@@ -112,13 +114,14 @@ impl FromArgMatches for Sources {
 /// # Errors
 /// When the universe cannot be opened, a statement fails, or a transaction stays open.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
-    let Arguments { data, faults, sources, format } = arguments;
+    let Arguments { target, faults, sources, format } = arguments;
+    faults.check(target.is_remote())?;
     let is_prompt = sources.0.is_empty() && io::stdin().is_terminal();
     // What cannot be read is said before a folder is created for it.
     let scripts = if is_prompt { Vec::new() } else { scripts(sources)? };
     let builder = Universe::builder().allow_clock_faults(faults.allow_clock_faults);
-    let universe = data.open_with(builder).await?;
-    let mut shell = Shell::new(universe.database(), universe.clock_handle(), format);
+    let opened = target.open_with(builder).await?;
+    let mut shell = Shell::new(opened.database(), ClockView::of(&opened), format);
     let mut ended = Ok(());
     if is_prompt {
         ended = prompt::run(&mut shell).await;
@@ -137,7 +140,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
         ended = Err(Exit::Failed(String::new()));
     }
     drop(shell);
-    universe.close();
+    opened.close();
     ended
 }
 

@@ -5,15 +5,16 @@
 //! a person reads the message and goes on.
 
 mod certificate;
+mod clocks;
 pub mod prompt;
 pub mod script;
 mod variables;
 
-use crate::clock::show;
 use crate::interrupt::ctrl_c;
 use crate::output::{Format, Heading, Printer};
 use clap::ValueEnum;
-use client::{ClockChange, ClockChangeError, Clocks, Database, Whose};
+use client::Database;
+pub use clocks::ClockView;
 use script::Piece;
 use sql::{Position, ResultSet, Session, SqlError, timestamp_text};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -29,7 +30,8 @@ pub const COMMANDS: &str = r"\d          the tables
             :{NAME} stands for it in later statements, in quotes too
 \format F   how results are printed: table, csv or json
 \clock      what every clock says; of simulated ones (sql --clock simulated:…), with
-            --allow-clock-faults, \clock n2 drift=2000 makes n2's wrong: offset, drift,
+            --allow-clock-faults (of servers: --allow-faults), \clock n2 drift=2000 makes n2's
+            wrong: offset, drift,
             epsilon, lie=TIME, hasty=on|off; \clock n2 honest puts it right
 \certificate  what proves the last commit, and where its time went
 \? or help  this
@@ -39,7 +41,7 @@ pub const COMMANDS: &str = r"\d          the tables
 pub struct Shell {
     database: Arc<Database>,
     session: Session,
-    clocks: Clocks,
+    clocks: ClockView,
     format: Format,
     variables: Variables,
     /// The first cell of the last result.
@@ -87,7 +89,7 @@ impl Trouble {
 
 impl Shell {
     /// A shell with a new session.
-    pub fn new(database: Arc<Database>, clocks: Clocks, format: Format) -> Shell {
+    pub fn new(database: Arc<Database>, clocks: ClockView, format: Format) -> Shell {
         let session = database.session();
         let is_watched = io::stdout().is_terminal();
         Shell {
@@ -190,7 +192,10 @@ impl Shell {
                 self.format = Format::from_str(name, true)
                     .map_err(|_| Trouble::command("formats are table, csv and json"))?;
             }
-            ("\\clock", change) => self.clock(change)?,
+            ("\\clock", change) => {
+                let lines = self.clocks.command(change).await.map_err(Trouble::command)?;
+                lines.iter().for_each(|line| println!("{line}"));
+            }
             ("\\certificate", _) => {
                 let none = "this session has not committed anything";
                 let receipt = self.session.last_commit().ok_or_else(|| Trouble::command(none))?;
@@ -203,31 +208,6 @@ impl Shell {
             }
         }
         Ok(Next::Continue)
-    }
-}
-
-impl Shell {
-    /// Shows the clocks; with `n2 drift=2000`, changes that of n2 first and shows it alone.
-    fn clock(&self, argument: &str) -> Result<(), Trouble> {
-        let refused =
-            |error: ClockChangeError| Trouble::command(format!("{error}\nHint: {}", error.hint()));
-        let (name, change) = argument.split_once(char::is_whitespace).unwrap_or((argument, ""));
-        let mut all = self.clocks.all();
-        if !name.is_empty() {
-            let whose: Whose = name.parse().map_err(refused)?;
-            if !all.iter().any(|clock| clock.whose == whose) {
-                return Err(refused(ClockChangeError::Unknown(name.to_owned())));
-            }
-            if !change.is_empty() {
-                let change = change.parse::<ClockChange>();
-                let change = change.map_err(|error| Trouble::command(error.to_string()))?;
-                self.clocks.set(whose, &change).map_err(refused)?;
-            }
-            all = self.clocks.all();
-            all.retain(|clock| clock.whose == whose);
-        }
-        show::lines(&all).iter().for_each(|line| println!("{line}"));
-        Ok(())
     }
 }
 

@@ -1,13 +1,17 @@
 //! `meridian bench`: a universe at work, measured and checked.
 
+mod append;
 mod disk;
 mod endure;
 mod recorded;
+mod recording;
+mod tally;
 mod transfer;
 mod write;
 
 use crate::exit::Exit;
-use client::SqlError;
+use client::{Database, SqlError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is measured.
@@ -17,6 +21,10 @@ pub enum Command {
     /// accounts up again and again: the sum must never change.
     #[command(after_help = transfer::AFTER_HELP)]
     Transfer(transfer::Arguments),
+    /// Clients append themselves to lists that several of them want, and read others: what is read of a
+    /// list names all who wrote it, so a checker sees every order that is wrong.
+    #[command(after_help = append::AFTER_HELP)]
+    Append(append::Arguments),
     /// Writers commit single rows as fast as they can, and what a commit costs the disk is counted.
     #[command(after_help = write::AFTER_HELP)]
     Write(write::Arguments),
@@ -33,6 +41,7 @@ pub enum Command {
 pub async fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Transfer(arguments) => transfer::run(arguments).await,
+        Command::Append(arguments) => append::run(arguments).await,
         Command::Write(arguments) => write::run(arguments).await,
         Command::Endure(arguments) => endure::run(arguments).await,
     }
@@ -41,6 +50,18 @@ pub async fn run(command: Command) -> Result<(), Exit> {
 fn failed(error: SqlError) -> Exit {
     let hint = error.hint.as_ref().map_or(String::new(), |hint| format!("\nHint: {hint}"));
     Exit::failed(format!("{error}{hint}"))
+}
+
+/// Creates a table where it is missing. Another client may do the same at the same time.
+async fn create(database: &Arc<Database>, table: &str, schema: &str) -> Result<(), SqlError> {
+    let is_there = async || database.catalog().await.table(table).is_ok();
+    if is_there().await {
+        return Ok(());
+    }
+    match database.session().execute(schema).await {
+        Err(_) if is_there().await => Ok(()),
+        created => created.map(drop),
+    }
 }
 
 /// Numbers of which nothing depends on how random they are (splitmix).

@@ -1,20 +1,20 @@
 //! The accounts of `meridian bench transfer --history`, where every row names who wrote it, and what
 //! clients did and saw is written down.
 
-use super::failed;
+use super::recording::{Draft, Recording, Seen};
+use super::tally::patiently;
+use super::{create, failed};
 use crate::exit::Exit;
-use crate::history::Recorder;
+use crate::target::Opened;
 use ::history::file::{Header, transaction};
-use ::history::{Cell, Ending, Kind, Operation};
-use client::{CommitReceipt, Database, SqlError, TimestampBound, Transaction, Universe, params};
-use proto::request::{Body, LockMode, Outcome, ReplyBody};
+use ::history::{Cell, Kind};
+use client::{CommitReceipt, SqlError, TimestampBound, Transaction, Universe, params};
+use proto::request::{Body, LockMode};
 use proto::{GroupId, NodeId, TxnId};
 use sql::{ErrorKind, Row, Value};
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "bench_recorded";
@@ -26,64 +26,51 @@ const SCHEMA: &str = "CREATE TABLE bench_recorded (
 /// How long leaders may take to change.
 const SPREAD_WITHIN: Duration = Duration::from_secs(10);
 const SPREAD_EVERY: Duration = Duration::from_millis(100);
-/// How often an outcome that a client never heard is asked for, with the router's patience each time.
-const SETTLE_ROUNDS: u32 = 3;
 
-/// A transaction as far as it is known while it runs.
-type Draft = Arc<Mutex<Operation>>;
-
-/// Writes down all that happens; cheap to clone.
+/// Accounts whose every change is written down; cheap to clone.
 #[derive(Clone)]
 pub struct Recorded {
-    database: Arc<Database>,
-    recorder: Arc<Recorder>,
+    recording: Recording,
     carriers: &'static [&'static str],
-    /// Transactions whose clients never heard how they ended.
-    unknown: Arc<Mutex<Vec<Operation>>>,
-    /// Numbers of read-only transactions, which have no ids of their own.
-    next_reader: Arc<AtomicU64>,
 }
 
 impl Recorded {
     /// Spreads the leaders over the replicas, so that every clock counts, and opens the accounts
-    /// anew: that is the first transaction of the history.
+    /// anew: that is the first transaction of the history. Servers elsewhere are led as they are.
     ///
     /// # Errors
     /// When the universe fails or the file cannot be written.
     pub async fn begin(
-        universe: &Universe,
+        opened: &Opened,
         file: &Path,
         carriers: &'static [&'static str],
         opening_balance: i64,
     ) -> Result<Recorded, Exit> {
-        let database = universe.database();
-        if database.catalog().await.table(TABLE).is_err() {
-            database.session().execute(SCHEMA).await.map_err(failed)?;
-        }
-        let leaders = spread(universe).await;
+        let database = opened.database();
+        create(&database, TABLE, SCHEMA).await.map_err(failed)?;
+        let (leaders, clocks) = match opened {
+            Opened::Folder(universe) => {
+                let clocks = universe.clocks();
+                let clocks = clocks.iter().map(|c| (c.whose.to_string(), c.spec.to_string()));
+                (spread(universe).await, clocks.collect())
+            }
+            Opened::Servers(_) => (leaders(&opened.status().await), BTreeMap::new()),
+        };
         let header = Header {
-            universe: universe.id().to_owned(),
+            universe: opened.id(),
             accounts: carriers.len(),
             total: opening_balance * carriers.len() as i64,
-            clocks: universe
-                .clocks()
-                .iter()
-                .map(|clock| (clock.whose.to_string(), clock.spec.to_string()))
-                .collect(),
+            clocks,
             leaders: leaders.iter().map(|(g, n)| (g.to_string(), n.to_string())).collect(),
             ..Header::default()
         };
-        let recorder = Recorder::create(file, header)
-            .map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;
-        let recorded = Recorded {
-            database,
-            recorder: Arc::new(recorder),
-            carriers,
-            unknown: Arc::default(),
-            next_reader: Arc::default(),
-        };
-        let opened = recorded.run(0, |txn, draft| async move {
-            carriers.iter().try_for_each(|carrier| put(&txn, &draft, carrier, opening_balance))
+        let recording = Recording::begin(database, file, header)?;
+        let recorded = Recorded { recording, carriers };
+        let opened = patiently(async || {
+            let put = |txn: Transaction, draft: Draft| async move {
+                carriers.iter().try_for_each(|carrier| put(&txn, &draft, carrier, opening_balance))
+            };
+            recorded.recording.run(0, put).await
         });
         opened.await.map_err(failed)?;
         Ok(recorded)
@@ -100,14 +87,10 @@ impl Recorded {
         to: &str,
         attempts: &AtomicU64,
     ) -> Result<(TxnId, CommitReceipt), SqlError> {
-        self.run(client, |txn, draft| async move {
+        let work = |txn: Transaction, draft: Draft| async move {
             attempts.fetch_add(1, Ordering::Relaxed);
             let table = txn.catalog().table(TABLE)?;
-            let key = |carrier: &str| {
-                let row: Row = vec![carrier.into(), 0.into(), "".into()];
-                table.encode_key(&row)
-            };
-            let keys = [key(from)?, key(to)?];
+            let keys = [table.encode_key(&row(from, 0, ""))?, table.encode_key(&row(to, 0, ""))?];
             let values = txn.inner().get_many(&keys, LockMode::Exclusive).await?;
             for ((key, value), (carrier, change)) in
                 keys.iter().zip(values).zip([(from, -1), (to, 1)])
@@ -118,11 +101,11 @@ impl Recorded {
                     SqlError::new(ErrorKind::NotFound, message)
                 })?;
                 put(&txn, &draft, carrier, balance(&account) + change)?;
-                lock(&draft).reads.insert(carrier.to_owned().into(), Some(account));
+                draft.read(carrier.to_owned(), Some(account));
             }
             Ok(())
-        })
-        .await
+        };
+        self.recording.run(client, work).await
     }
 
     /// Reads all accounts at one timestamp after all that was acknowledged; their sum.
@@ -130,8 +113,8 @@ impl Recorded {
     /// # Errors
     /// As any read.
     pub async fn audit(&self, client: u32) -> Result<i64, SqlError> {
-        let began_ns = self.recorder.now_ns();
-        let read = self.database.read_only(TimestampBound::Strong).await?;
+        let began_ns = self.recording.now_ns();
+        let read = self.recording.database().read_only(TimestampBound::Strong).await?;
         let all = "SELECT carrier, balance, writer FROM bench_recorded";
         let rows = read.query(all, &params(&[])).await?.collect().await?;
         let mut reads: BTreeMap<_, _> =
@@ -142,18 +125,8 @@ impl Recorded {
             }
         }
         let total = reads.values().flatten().map(balance).sum();
-        // Client 0 of all ids is nobody's: those of transactions are drawn at random.
-        let txn = TxnId { client: 0, seq: self.next_reader.fetch_add(1, Ordering::Relaxed) };
-        self.record(&Operation {
-            client,
-            txn,
-            kind: Kind::Strong,
-            began_ns,
-            ended_ns: self.recorder.now_ns(),
-            ending: Ending::At(read.timestamp()),
-            writes: BTreeMap::new(),
-            reads,
-        })?;
+        let at = read.timestamp();
+        self.recording.saw(client, Seen { kind: Kind::Strong, began_ns, at, reads })?;
         Ok(total)
     }
 
@@ -163,117 +136,26 @@ impl Recorded {
     /// # Errors
     /// When the file cannot be written.
     pub async fn settle(&self) -> Result<usize, Exit> {
-        let unknown = std::mem::take(&mut *lock(&self.unknown));
-        let mut left = 0;
-        for mut op in unknown {
-            op.ending = self.resolve(&op).await;
-            left += usize::from(op.ending == Ending::Unknown);
-            self.record(&op).map_err(failed)?;
-        }
-        self.recorder.finish().map_err(Exit::failed)?;
-        Ok(left)
-    }
-
-    /// The group that coordinated it knows, and any other says that it has aborted.
-    async fn resolve(&self, op: &Operation) -> Ending {
-        let client = self.database.client();
-        let catalog = self.database.catalog().await;
-        let Ok(table) = catalog.table(TABLE) else { return Ending::Unknown };
-        let mut groups: Vec<GroupId> = Vec::new();
-        for carrier in op.writes.keys() {
-            let carrier = String::from_utf8_lossy(carrier).into_owned();
-            let row: Row = vec![carrier.as_str().into(), 0.into(), "".into()];
-            let Ok(key) = table.encode_key(&row) else { return Ending::Unknown };
-            groups.push(client.placement().group_of(&key));
-        }
-        groups.sort_unstable();
-        groups.dedup();
-        let mut aborted = 0;
-        for group in &groups {
-            for _ in 0..SETTLE_ROUNDS {
-                let body = Body::Resolve { txn: op.txn };
-                match client.router().ask(*group, body).await.map(|reply| reply.body) {
-                    Ok(ReplyBody::Outcome(Outcome::Committed(at))) => return Ending::At(at),
-                    Ok(ReplyBody::Outcome(Outcome::Aborted)) => {
-                        aborted += 1;
-                        break;
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if aborted == groups.len() { Ending::Nothing } else { Ending::Unknown }
-    }
-
-    /// Runs a transaction to its end and records it.
-    async fn run<F, Fut>(
-        &self,
-        client: u32,
-        mut work: F,
-    ) -> Result<(TxnId, CommitReceipt), SqlError>
-    where
-        F: FnMut(Transaction, Draft) -> Fut,
-        Fut: Future<Output = Result<(), SqlError>>,
-    {
-        let draft: Draft = Arc::new(Mutex::new(Operation {
-            client,
-            txn: TxnId::default(),
-            kind: Kind::ReadWrite,
-            began_ns: self.recorder.now_ns(),
-            ended_ns: u64::MAX,
-            ending: Ending::Unknown,
-            writes: BTreeMap::new(),
-            reads: BTreeMap::new(),
-        }));
-        let ended = self.database.run(|txn| {
-            let draft = draft.clone();
-            {
-                // Of an earlier attempt, nothing happened.
-                let mut op = lock(&draft);
-                op.txn = txn.inner().id();
-                op.reads.clear();
-                op.writes.clear();
-            }
-            work(txn, draft)
-        });
-        let ended = ended.await;
-        let mut op = lock(&draft).clone();
-        match ended {
-            Ok(((), receipt)) => {
-                op.ended_ns = self.recorder.now_ns();
-                op.ending = Ending::At(receipt.timestamp);
-                self.record(&op)?;
-                Ok((op.txn, receipt))
-            }
-            Err(error) => {
-                // After anything else it has certainly not happened, and is no part of the history.
-                if error.kind == ErrorKind::OutcomeUnknown {
-                    lock(&self.unknown).push(op);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn record(&self, op: &Operation) -> Result<(), SqlError> {
-        let failed = |error: io::Error| {
-            SqlError::new(ErrorKind::Internal, format!("the history cannot be written: {error}"))
+        let catalog = self.recording.database().catalog().await;
+        let key_of = |carrier: &[u8]| {
+            let carrier = String::from_utf8_lossy(carrier);
+            catalog.table(TABLE).ok()?.encode_key(&row(&carrier, 0, "")).ok()
         };
-        self.recorder.record(op).map_err(failed)
+        self.recording.settle(key_of).await
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn row(carrier: &str, balance: i64, writer: &str) -> Row {
+    vec![carrier.into(), balance.into(), writer.into()]
 }
 
 /// Buffers an account's new balance, signed with the transaction's id.
 fn put(txn: &Transaction, draft: &Draft, carrier: &str, balance: i64) -> Result<(), SqlError> {
     let table = txn.catalog().table(TABLE)?;
     let writer = txn.inner().id();
-    let row: Row = vec![carrier.into(), balance.into(), writer.to_string().into()];
+    let row = row(carrier, balance, &writer.to_string());
     txn.inner().put(table.encode_key(&row)?, table.encode_row(&row)?);
-    lock(draft).writes.insert(carrier.to_owned().into(), Cell::number(writer, balance));
+    draft.write(carrier.to_owned(), Cell::number(writer, balance));
     Ok(())
 }
 
@@ -291,15 +173,18 @@ fn account(row: &[Value]) -> Result<Cell, SqlError> {
     Ok(Cell::number(writer, *balance))
 }
 
+/// Who leads which group.
+fn leaders(status: &[client::GroupStatus]) -> BTreeMap<GroupId, NodeId> {
+    let led = status.iter().filter(|status| status.lease_end.is_some());
+    led.map(|status| (status.group, status.node)).collect()
+}
+
 /// Has the groups led by one node after the other, as far as that can be had; who leads them then.
 async fn spread(universe: &Universe) -> BTreeMap<GroupId, NodeId> {
     let replicas = universe.stats().replicas;
     let began = Instant::now();
     loop {
-        let mut leaders = BTreeMap::new();
-        for status in universe.status().await.iter().filter(|status| status.lease_end.is_some()) {
-            leaders.insert(status.group, status.node);
-        }
+        let leaders = leaders(&universe.status().await);
         let wanted = |group: GroupId| NodeId(1 + group.0 % replicas);
         let groups = (0..universe.stats().groups).map(GroupId);
         let astray: Vec<GroupId> =

@@ -1,12 +1,13 @@
 //! `meridian bench transfer`: transactions over two groups, and an auditor.
 
 use super::recorded::Recorded;
-use super::{Random, failed, percentile};
+use super::tally::{Tally, Totals, passed, patiently};
+use super::{Random, create, failed};
 use crate::certificates::{Recorder, Told};
+use crate::clock::Faults;
 use crate::clock::fault::{self, Fault};
-use crate::clock::{Faults, show};
-use crate::data::Data;
 use crate::exit::Exit;
+use crate::target::{Counts, Opened, Target};
 use clap::Args;
 use client::{
     CommitReceipt, Database, Mutation, MutationKind, TimestampBound, Transaction, Universe, params,
@@ -14,10 +15,11 @@ use client::{
 use history::certificates::Header;
 use proto::TxnId;
 use proto::request::LockMode;
+use serde_json::json;
 use sql::{ErrorKind, Row, SqlError, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub const AFTER_HELP: &str = "\
@@ -33,13 +35,18 @@ it read and wrote, and its timestamp. `meridian check history FILE` judges that.
 With --certificates, what every commit is answered with is written down: it proves, without the
 database, that its timestamp was rightly chosen. `meridian check certificates FILE` verifies it.
 
-The exit code is 1 when a sum was seen that differs from the first.
+Servers may die, pause and come back meanwhile: clients try again what they may, and go on. `failures`
+counts the transactions that were not committed in time, by what their clients were told; `longest
+stall` is the longest time in which no client at all committed.
+
+The exit code is 1 when a sum was seen that differs from the first, or nothing was committed.
 
 Examples:
   meridian bench transfer --data ./universe --replicas 3
   meridian bench transfer --data ./universe --clients 64 --seconds 30
   meridian bench transfer --data ./universe --sql        the same through SQL statements
   meridian bench transfer --data ./universe --history h.jsonl && meridian check history h.jsonl
+  meridian bench transfer --connect db1:7100,db2:7100 --seconds 60 --json    servers elsewhere
   meridian bench transfer --data ./wrong --replicas 3 --history h.jsonl \\
     --clock n2=simulated:epsilon=5ms,drift=2000,evict=off     with a clock that is wrong
   meridian bench transfer --data ./wrong --replicas 3 --seconds 20 --clock simulated:epsilon=5ms \\
@@ -49,7 +56,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    data: Data,
+    target: Target,
     /// Clients at work at once.
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
@@ -65,6 +72,9 @@ pub struct Arguments {
     /// Write down every commit's certificate, as JSON lines.
     #[arg(long, value_name = "FILE")]
     certificates: Option<PathBuf>,
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     faults: Faults,
     /// Changes a simulated clock while clients are at work: when, whose, and what, in the words of
@@ -89,126 +99,176 @@ const OPENING_BALANCE: i64 = 1_000;
 /// # Errors
 /// When the universe fails, or the sum was not constant.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
+    arguments.faults.check(arguments.target.is_remote())?;
     let builder = Universe::builder().allow_clock_faults(arguments.faults.allow_clock_faults);
-    let universe = arguments.data.open_with(builder).await?;
-    let result = transfer(&universe, &arguments).await;
-    universe.close();
+    let opened = arguments.target.open_with(builder).await?;
+    let result = transfer(&opened, &arguments).await;
+    opened.close();
     result
 }
 
-async fn transfer(universe: &Universe, arguments: &Arguments) -> Result<(), Exit> {
-    let database = universe.database();
+async fn transfer(opened: &Opened, arguments: &Arguments) -> Result<(), Exit> {
     let recorded = match &arguments.history {
-        Some(file) => Some(Recorded::begin(universe, file, &CARRIERS, OPENING_BALANCE).await?),
+        Some(file) => Some(Recorded::begin(opened, file, &CARRIERS, OPENING_BALANCE).await?),
         None => None,
     };
-    let certificates = certificates(universe, arguments)?;
-    let accounts = Accounts { database: database.clone(), recorded: recorded.clone() };
-    accounts.prepare().await.map_err(failed)?;
-    let wanted = accounts.audit().await.map_err(failed)?;
-    let before = universe.stats();
-    let began = Instant::now();
-    let until = began + Duration::from_secs(u64::from(arguments.seconds));
+    let certificates = certificates(opened, arguments)?;
+    let accounts = Accounts { database: opened.database(), recorded };
+    patiently(async || accounts.prepare().await).await.map_err(failed)?;
+    let wanted = patiently(async || accounts.audit().await).await.map_err(failed)?;
+    let before = opened.counts().await;
 
-    let attempts = Arc::new(AtomicU64::new(0));
+    let tally = Arc::new(Tally::begin());
     let is_over = Arc::new(AtomicBool::new(false));
-    let faults = tokio::spawn(fault::make(arguments.fault.clone(), universe.clock_handle()));
+    let faults = tokio::spawn(make_faults(arguments.fault.clone(), opened)?);
     let auditor = tokio::spawn(watch(accounts.clone(), wanted, is_over.clone()));
-    let clients: Vec<_> = (0..arguments.clients)
-        .map(|number| {
-            let client = Client {
-                number: u32::from(number) + 1,
-                accounts: accounts.clone(),
-                attempts: attempts.clone(),
-                certificates: certificates.clone(),
-                random: Random(u64::from(number) + 1),
-                with_sql: arguments.sql,
-            };
-            tokio::spawn(client.work(until))
-        })
-        .collect();
-    let mut latencies = Vec::new();
-    let mut unknown = 0;
-    for client in clients {
-        let work = client.await.map_err(Exit::failed)?.map_err(failed)?;
-        latencies.extend(work.latencies);
-        unknown += work.unknown;
-    }
-    let took = began.elapsed();
-    let after = universe.stats();
+    let worked = work(arguments, &accounts, certificates.clone(), &tally).await;
     is_over.store(true, Ordering::Relaxed);
+    let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
+    worked?;
     if faults.is_finished() {
         faults.await.map_err(Exit::failed)??;
     } else {
         faults.abort(); // what was to come later than the end
     }
-    let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
-    let last = accounts.audit().await.map_err(failed)?;
-    if let Some(recorded) = &recorded {
-        recorded.settle().await?;
-    }
+    // The clients have ended, and with them all other owners.
+    let totals = Arc::into_inner(tally).map(Tally::end);
+    let totals = totals.ok_or_else(|| Exit::failed("a client is still at work"))?;
+    let after = opened.counts().await;
+    let last = patiently(async || accounts.audit().await).await.map_err(failed)?;
+    let unsettled = match &accounts.recorded {
+        Some(recorded) => recorded.settle().await?,
+        None => 0,
+    };
     if let Some(certificates) = &certificates {
         certificates.finish().map_err(Exit::failed)?;
     }
+    let wrong = audits.wrong.or((last != wanted).then_some(last));
+    let report = Report { totals, before, after, audits: audits.count, wanted, wrong, unsettled };
+    if arguments.json {
+        println!("{}", report.object(arguments));
+    } else {
+        report.tell(arguments, opened).await;
+    }
+    match wrong {
+        Some(_) => Err(Exit::Failed("the sum of all accounts changed".into())),
+        None if report.totals.commits() == 0 => Err(Exit::Failed("nothing was committed".into())),
+        None => Ok(()),
+    }
+}
 
-    latencies.sort_unstable();
-    let commits = latencies.len() as u64;
-    let seconds = took.as_secs_f64();
-    let at = |share: f64| percentile(&latencies, share).as_secs_f64() * 1e3;
-    let retries = attempts.load(Ordering::Relaxed).saturating_sub(commits + unknown);
-    let syncs = after.syncs - before.syncs;
-    println!("universe        {} replicas, {} groups", after.replicas, after.groups);
-    println!(
-        "clients         {}{}",
-        arguments.clients,
-        if arguments.sql { ", with SQL" } else { "" }
-    );
-    println!(
-        "committed       {commits} in {seconds:.1} s ({:.0} per second)",
-        commits as f64 / seconds
-    );
-    println!(
-        "latency         p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms",
-        at(0.50),
-        at(0.95),
-        at(0.99)
-    );
-    println!(
-        "retries         {retries} attempts aborted ({:.2} per commit), {unknown} outcomes unknown",
-        retries as f64 / commits.max(1) as f64
-    );
-    println!(
-        "disk            {syncs} syncs ({:.2} per commit, all replicas together)",
-        syncs as f64 / commits.max(1) as f64
-    );
-    println!("audits          {} read-only transactions", audits.count);
-    if arguments.data.clocks.is_given() {
-        for (place, line) in show::lines(&universe.clocks()).iter().enumerate() {
-            println!("{:<16}{line}", if place == 0 { "clocks" } else { "" });
+/// Changes of clocks while clients are at work; only those of this process are changed here.
+fn make_faults(
+    faults: Vec<Fault>,
+    opened: &Opened,
+) -> Result<impl Future<Output = Result<(), Exit>> + use<>, Exit> {
+    let clocks = match opened {
+        Opened::Folder(universe) => Some(universe.clock_handle()),
+        Opened::Servers(_) => None,
+    };
+    Ok(async move {
+        match clocks {
+            Some(clocks) => fault::make(faults, clocks).await,
+            None => Ok(()), // --fault wants --allow-clock-faults, which is refused then
+        }
+    })
+}
+
+/// Has all clients at work until the time is over.
+async fn work(
+    arguments: &Arguments,
+    accounts: &Accounts,
+    certificates: Option<Arc<Recorder>>,
+    tally: &Arc<Tally>,
+) -> Result<(), Exit> {
+    let until = Instant::now() + Duration::from_secs(u64::from(arguments.seconds));
+    // Dropped, and with it all clients aborted, when this is.
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..arguments.clients {
+        let client = Client {
+            number: u32::from(number) + 1,
+            accounts: accounts.clone(),
+            tally: tally.clone(),
+            certificates: certificates.clone(),
+            random: Random(u64::from(number) + 1),
+            with_sql: arguments.sql,
+        };
+        clients.spawn(client.work(until));
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.map_err(Exit::failed)?.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// All that there is to tell.
+struct Report {
+    totals: Totals,
+    before: Counts,
+    after: Counts,
+    audits: u64,
+    wanted: i64,
+    /// A sum that was not the first.
+    wrong: Option<i64>,
+    /// Outcomes that nobody knows, asked for in the end.
+    unsettled: usize,
+}
+
+impl Report {
+    /// `None`: not all servers have told, or one has started anew.
+    fn syncs(&self) -> Option<u64> {
+        self.after.syncs?.checked_sub(self.before.syncs?)
+    }
+
+    async fn tell(&self, arguments: &Arguments, opened: &Opened) {
+        let with_sql = if arguments.sql { ", with SQL" } else { "" };
+        println!("universe        {} replicas, {} groups", self.after.replicas, self.after.groups);
+        println!("clients         {}{with_sql}", arguments.clients);
+        self.totals.lines().iter().for_each(|line| println!("{line}"));
+        if let Some(syncs) = self.syncs() {
+            let each = syncs as f64 / self.totals.commits().max(1) as f64;
+            println!("disk            {syncs} syncs ({each:.2} per commit, all replicas together)");
+        }
+        println!("audits          {} read-only transactions", self.audits);
+        if arguments.target.clocks.is_given() {
+            for (place, line) in opened.clock_lines().await.iter().enumerate() {
+                println!("{:<16}{line}", if place == 0 { "clocks" } else { "" });
+            }
+        }
+        if let Some(file) = &arguments.history {
+            println!("history         {}", file.display());
+        }
+        if let Some(file) = &arguments.certificates {
+            println!("certificates    {}", file.display());
+        }
+        match self.wrong {
+            None => println!("sum constant    yes, {} every time", self.wanted),
+            Some(seen) => println!("sum constant    NO: {seen} instead of {}", self.wanted),
         }
     }
-    if let Some(file) = &arguments.history {
-        println!("history         {}", file.display());
-    }
-    if let Some(file) = &arguments.certificates {
-        println!("certificates    {}", file.display());
-    }
-    match audits.wrong.or((last != wanted).then_some(last)) {
-        None => {
-            println!("sum constant    yes, {wanted} every time");
-            Ok(())
-        }
-        Some(seen) => {
-            println!("sum constant    NO: {seen} instead of {wanted}");
-            Err(Exit::Failed("the sum of all accounts changed".into()))
-        }
+
+    fn object(&self, arguments: &Arguments) -> serde_json::Value {
+        let mut object = self.totals.object();
+        let more = [
+            ("workload", json!("transfer")),
+            ("clients", json!(arguments.clients)),
+            ("replicas", json!(self.after.replicas)),
+            ("groups", json!(self.after.groups)),
+            ("syncs", json!(self.syncs())),
+            ("audits", json!(self.audits)),
+            ("sum", json!(self.wanted)),
+            ("sum_wrong", json!(self.wrong)),
+            ("outcomes_unsettled", json!(self.unsettled)),
+        ];
+        object.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        object.into()
     }
 }
 
 /// Begins the file of certificates, where one is wanted.
-fn certificates(universe: &Universe, arguments: &Arguments) -> Result<Option<Arc<Recorder>>, Exit> {
+fn certificates(opened: &Opened, arguments: &Arguments) -> Result<Option<Arc<Recorder>>, Exit> {
     let Some(file) = &arguments.certificates else { return Ok(None) };
-    let (universe, key) = (universe.id().to_owned(), universe.key_fingerprint().to_owned());
+    let (universe, key) = (opened.id(), opened.key_fingerprint());
     let header = Header { universe, key, ..Header::default() };
     let recorder = Recorder::create(file, header)
         .map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;
@@ -241,9 +301,7 @@ impl Accounts {
 
 /// Creates what is missing; balances of an earlier run are left.
 async fn prepare(database: &Arc<Database>) -> Result<(), SqlError> {
-    if database.catalog().await.table(TABLE).is_err() {
-        database.session().execute(SCHEMA).await?;
-    }
+    create(database, TABLE, SCHEMA).await?;
     let prepared = database.run(|txn| async move {
         for carrier in CARRIERS {
             if txn.read(TABLE, &[carrier.into()]).await?.is_none() {
@@ -282,9 +340,13 @@ async fn watch(
 ) -> Result<Audits, SqlError> {
     let mut audits = Audits::default();
     while !is_over.load(Ordering::Relaxed) && audits.wrong.is_none() {
-        let total = accounts.audit().await?;
-        audits.count += 1;
-        audits.wrong = (total != wanted).then_some(total);
+        match accounts.audit().await {
+            Ok(total) => {
+                audits.count += 1;
+                audits.wrong = (total != wanted).then_some(total);
+            }
+            Err(error) => passed(error).await?,
+        }
     }
     Ok(audits)
 }
@@ -294,51 +356,40 @@ struct Client {
     /// From 1; the auditor is 0.
     number: u32,
     accounts: Accounts,
-    /// Of all clients.
-    attempts: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     certificates: Option<Arc<Recorder>>,
     random: Random,
     with_sql: bool,
 }
 
-/// What a client did.
-#[derive(Default)]
-struct Work {
-    /// Of each committed transaction.
-    latencies: Vec<Duration>,
-    /// Transactions that may have committed or not.
-    unknown: u64,
-}
-
 impl Client {
-    async fn work(mut self, until: Instant) -> Result<Work, SqlError> {
-        let mut work = Work::default();
+    async fn work(mut self, until: Instant) -> Result<(), SqlError> {
         while Instant::now() < until {
             let from = self.random.below(CARRIERS.len());
             let to = (from + 1 + self.random.below(CARRIERS.len() - 1)) % CARRIERS.len();
             let (from, to) = (CARRIERS[from], CARRIERS[to]);
             let began = Instant::now();
             let began_ns = self.certificates.as_ref().map_or(0, |recorder| recorder.now_ns());
+            let attempts = self.tally.attempts();
             let moved = match &self.accounts.recorded {
-                Some(recorded) => recorded.transfer(self.number, from, to, &self.attempts).await,
+                Some(recorded) => recorded.transfer(self.number, from, to, attempts).await,
                 None => self.transfer(from, to).await,
             };
             match moved {
                 Ok((txn, receipt)) => {
-                    work.latencies.push(began.elapsed());
+                    self.tally.committed(began.elapsed());
                     self.write_down(txn, began_ns, receipt)?;
                 }
-                // Either way the sum must hold, so the work goes on.
-                Err(error) if error.kind == ErrorKind::OutcomeUnknown => work.unknown += 1,
-                Err(error) => return Err(error),
+                // Whatever became of it, the sum must hold, so the work goes on.
+                Err(error) => self.tally.failed(error).await?,
             }
         }
-        Ok(work)
+        Ok(())
     }
 
     /// Moves one unit; which attempt did, and what it was answered.
     async fn transfer(&self, from: &str, to: &str) -> Result<(TxnId, CommitReceipt), SqlError> {
-        let (attempts, with_sql) = (&self.attempts, self.with_sql);
+        let (attempts, with_sql) = (self.tally.attempts(), self.with_sql);
         let moved = self.accounts.database.run(|txn| async move {
             attempts.fetch_add(1, Ordering::Relaxed);
             let id = txn.inner().id();

@@ -10,9 +10,9 @@
 
 mod file;
 
-use crate::data::Data;
 use crate::exit::Exit;
 use crate::interrupt;
+use crate::target;
 use clap::Args;
 use client::Database;
 use file::{CsvFile, Progress, Target};
@@ -38,6 +38,7 @@ that was stopped (by an error, by Ctrl-C, by a power cut) can be run again as it
 Examples:
   meridian import --data ./universe --table airlines airlines.csv
   meridian import --data ./universe --table flights --null NA flights.csv.gz
+  meridian import --connect db1:7100,db2:7100 --table flights --null NA flights.csv.gz
   meridian import --data ./universe --table flights --null NA --batch 5000 --stats flights.csv.gz";
 
 /// Arguments of `meridian import`.
@@ -45,7 +46,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub struct Arguments {
     #[command(flatten)]
-    data: Data,
+    target: target::Target,
     /// The table to write to.
     #[arg(long, value_name = "NAME")]
     table: String,
@@ -81,9 +82,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the file does not fit the table, or a batch is refused; rows before it are committed.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
-    let universe = arguments.data.open_existing().await?;
-    let result = import(&universe.database(), &arguments).await;
-    universe.close();
+    let opened = arguments.target.open_existing().await?;
+    let result = import(&opened.database(), &arguments).await;
+    opened.close();
     result
 }
 
