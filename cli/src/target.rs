@@ -38,17 +38,30 @@ pub struct Target {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Tls {
     /// A certificate to be known by to the servers, PEM.
-    #[arg(long, value_name = "FILE", requires = "connect")]
+    #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// Its key, PEM.
-    #[arg(long, value_name = "FILE", requires = "connect")]
+    #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
     /// The authority that servers have their certificates from, PEM.
-    #[arg(long, value_name = "FILE", requires = "connect")]
+    #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 }
 
 impl Tls {
+    /// A universe in this process has nobody to show a certificate to.
+    ///
+    /// # Errors
+    /// There is one nevertheless.
+    pub fn refuse(&self) -> Result<(), Exit> {
+        let Tls { tls_cert, tls_key, tls_ca } = self;
+        if tls_cert.is_some() || tls_key.is_some() || tls_ca.is_some() {
+            let message = "--tls-cert, --tls-key and --tls-ca are for connections: add --connect";
+            return Err(Exit::Usage(message.into()));
+        }
+        Ok(())
+    }
+
     /// How connections are protected.
     ///
     /// # Errors
@@ -73,7 +86,10 @@ impl Target {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(&self, builder: Builder) -> Result<Opened, Exit> {
-        let Some(folder) = &self.data else { return self.connect().await };
+        let Some(folder) = &self.data else {
+            return connect(&self.connect, &self.tls, &self.clocks).await;
+        };
+        self.tls.refuse()?;
         let mut builder = self.clocks.apply(builder)?;
         if let Some(replicas) = self.replicas {
             if replicas != 1 && replicas != 3 {
@@ -99,23 +115,27 @@ impl Target {
     pub fn is_remote(&self) -> bool {
         self.data.is_none()
     }
+}
 
-    async fn connect(&self) -> Result<Opened, Exit> {
-        let specs = self.clocks.specs()?;
-        if let Some(node) = specs.nodes.keys().next() {
-            return Err(Exit::Usage(format!(
-                "--clock n{node}=…: a server has the clock it was started with; with --connect, \
-                 choose that of this client alone: --clock SPEC"
-            )));
-        }
-        let clock = self.clocks.is_given().then(|| specs.of_client().clone());
-        let options = ConnectOptions { security: self.tls.security()?, clock };
-        match Cluster::connect(&self.connect, options).await {
-            Ok(cluster) => Ok(Opened::Servers(Arc::new(cluster))),
-            Err(error) => {
-                let hint = error.hint().map_or(String::new(), |hint| format!("\nHint: {hint}"));
-                Err(Exit::failed(format!("{error}{hint}")))
-            }
+/// Connects to servers.
+///
+/// # Errors
+/// The reason, and what to do about it.
+pub async fn connect(addresses: &[String], tls: &Tls, clocks: &Clocks) -> Result<Opened, Exit> {
+    let specs = clocks.specs()?;
+    if let Some(node) = specs.nodes.keys().next() {
+        return Err(Exit::Usage(format!(
+            "--clock n{node}=…: a server has the clock it was started with; with --connect, choose \
+             that of this client alone: --clock SPEC"
+        )));
+    }
+    let clock = clocks.is_given().then(|| specs.of_client().clone());
+    let options = ConnectOptions { security: tls.security()?, clock };
+    match Cluster::connect(addresses, options).await {
+        Ok(cluster) => Ok(Opened::Servers(Arc::new(cluster))),
+        Err(error) => {
+            let hint = error.hint().map_or(String::new(), |hint| format!("\nHint: {hint}"));
+            Err(Exit::failed(format!("{error}{hint}")))
         }
     }
 }
@@ -137,6 +157,8 @@ pub struct Counts {
     pub groups: u32,
     /// Disk syncs of all logs since the servers' start; `None`: not all servers have told.
     pub syncs: Option<u64>,
+    /// Bytes that storage wrote to the disks since then; `None`: servers elsewhere do not tell.
+    pub bytes_written: Option<u64>,
 }
 
 impl Opened {
@@ -179,14 +201,15 @@ impl Opened {
             Opened::Folder(universe) => {
                 let stats = universe.stats();
                 let (replicas, groups) = (stats.replicas, stats.groups);
-                Counts { replicas, groups, syncs: Some(stats.syncs) }
+                let bytes_written = Some(stats.bytes_written);
+                Counts { replicas, groups, syncs: Some(stats.syncs), bytes_written }
             }
             Opened::Servers(cluster) => {
                 let reports = reports(cluster).await;
                 let syncs = reports.iter().map(|(_, report)| report.as_ref().ok().map(|r| r.syncs));
                 let map = cluster.map();
                 let (replicas, groups) = (map.founding.replicas, map.groups.len() as u32);
-                Counts { replicas, groups, syncs: syncs.sum() }
+                Counts { replicas, groups, syncs: syncs.sum(), bytes_written: None }
             }
         }
     }
@@ -250,7 +273,6 @@ mod tests {
             ("", "--data <DIR>|--connect <HOST:PORT,…>"),
             ("--data u --connect a:1", "cannot be used with"),
             ("--connect a:1 --replicas 3", "cannot be used with"),
-            ("--data u --tls-ca x", "--connect"),
         ] {
             let error = parse(wrong).expect_err(wrong);
             assert_eq!(error.exit_code(), 2);
@@ -266,6 +288,9 @@ mod tests {
         let incomplete = parse("--connect 127.0.0.1:1 --tls-cert c.pem").unwrap().open().await;
         let Err(Exit::Failed(message)) = incomplete else { panic!("opened") };
         assert!(message.contains("--tls-key"), "{message}");
+        let nowhere = parse("--data does-not-exist --tls-ca x").unwrap().open().await;
+        let Err(Exit::Usage(message)) = nowhere else { panic!("opened") };
+        assert!(message.contains("add --connect"), "{message}");
         let nobody = parse("--connect 127.0.0.1:1").unwrap().open().await;
         let Err(Exit::Failed(message)) = nobody else { panic!("opened") };
         assert!(message.contains("127.0.0.1:1: ") && message.contains("Hint: "), "{message}");
