@@ -12,17 +12,15 @@
 //! | `check history` | what clients did and saw, judged by the checkers of the simulator |
 //! | `sim` | the simulated world, seed by seed |
 //! | `lab` | experiments on clocks: what a bound buys, what breaks without it |
+//! | `server` | a node of a cluster |
 //! | `timemaster` | a server that says what time it is |
 //! | `bench` | concurrent transfers, with an auditor who adds everything up |
 //!
 //! Commands open a universe in their own process ([`data`]), or connect to servers ([`target`]), with the
 //! clocks of [`clock`], print
 //! results through [`output`] to standard output and everything else to standard error, and end with one of the codes in
-//! [`exit`]. Nothing here knows the protocol: what can be done is what `client` offers. (`check`
-//! reads the storage of servers that do not run.)
-//!
-//! ## What is absent, on purpose
-//! Servers that listen on sockets, and commands that talk to them, are not built yet.
+//! [`exit`]. Nothing here knows the protocol: what can be done is what `client` and, for `server`,
+//! `cluster` offer. (`check` reads the storage of servers that do not run.)
 
 mod certificates;
 mod clock;
@@ -81,6 +79,9 @@ enum Command {
     /// Experiments on clocks: what a bound buys, and what breaks without it.
     #[command(subcommand)]
     Lab(commands::lab::Command),
+    /// Run a node of a cluster.
+    #[command(after_help = commands::server::AFTER_HELP)]
+    Server(commands::server::Arguments),
     /// Serve time to the nodes of a universe.
     #[command(after_help = commands::timemaster::AFTER_HELP)]
     Timemaster(commands::timemaster::Arguments),
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),
         Command::Lab(command) => commands::lab::run(command),
+        Command::Server(arguments) => block_on(commands::server::run(arguments)),
         Command::Timemaster(arguments) => block_on(commands::timemaster::run(arguments)),
         Command::Bench(command) => block_on(commands::bench::run(command)),
     };

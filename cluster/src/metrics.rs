@@ -101,9 +101,12 @@ fn ages(groups: &[GroupStatus], now: Interval) {
                 group to which nobody writes grows old in good health.";
     number("meridian_safe_time_age_seconds_max", help, oldest.unwrap_or_default().as_secs_f64());
     // Reckoned as whoever relies on a lease does: it is over once its end may have passed (L2).
-    let ends = groups.iter().filter_map(|group| group.lease_end);
+    // That of a group which sleeps is kept by the beats of its server, and stands elsewhere.
+    let held = groups.iter().filter(|group| !group.asleep);
+    let ends = held.filter_map(|group| group.lease_end);
     if let Some(least) = ends.map(|end| end.since(now.latest())).min() {
-        let help = "What is left of the lease that ends first, of those this node holds.";
+        let help = "What is left of the lease that ends first, of those this node holds in groups that \
+                    are awake.";
         number("meridian_lease_left_seconds_min", help, least.as_secs_f64());
     }
 }
@@ -209,7 +212,15 @@ mod tests {
         let led =
             GroupStatus { lease_end: Some(Timestamp::from_micros(4_000_100)), ..group(1, Some(2)) };
         let health = Health { live: true, ready: true, reasons: Vec::new() };
-        let page = render(&report(), &[led, group(2, None)], &health, Some(now));
+        let asleep = GroupStatus {
+            lease_end: Some(Timestamp::from_micros(1_000_000)),
+            safe_time: Timestamp::from_micros(1),
+            asleep: true,
+            lock_holders: 0,
+            prepared: 0,
+            ..group(3, Some(2))
+        };
+        let page = render(&report(), &[led, group(2, None), asleep], &health, Some(now));
         has(&page, "meridian_build_info{version=\"0.1.0\",node=\"n2\",zone=\"b\"} 1");
         has(&page, "meridian_ready 1");
         has(&page, "meridian_uptime_seconds 2.5");

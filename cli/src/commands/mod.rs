@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod import;
 pub mod lab;
+pub mod server;
 pub mod sim;
 pub mod sql;
 pub mod timemaster;
