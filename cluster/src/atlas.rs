@@ -15,14 +15,16 @@ pub(crate) struct Atlas {
     me: NodeId,
     folder: PathBuf,
     map: watch::Sender<Arc<UniverseMap>>,
-    /// Where nodes were heard from themselves, which is newer than any map.
+    /// Where nodes were heard from themselves, which is newer than the map.
     heard: Mutex<BTreeMap<NodeId, String>>,
+    /// Held by whoever writes the file.
+    keeping: Mutex<()>,
 }
 
 impl Atlas {
     pub fn new(me: NodeId, folder: PathBuf, map: UniverseMap) -> Atlas {
         let (map, _) = watch::channel(Arc::new(map));
-        Atlas { me, folder, map, heard: Mutex::default() }
+        Atlas { me, folder, map, heard: Mutex::default(), keeping: Mutex::default() }
     }
 
     /// The copy.
@@ -37,6 +39,7 @@ impl Atlas {
 
     /// A map was heard of; it counts if it is newer.
     pub fn offer(&self, map: UniverseMap) {
+        let _keeping = self.keeping.lock();
         if map.version <= self.map().version {
             return;
         }
@@ -44,6 +47,13 @@ impl Atlas {
         if let Err(error) = keep_map(&self.folder, &map) {
             tracing::warn!(%error, "the map of the universe is not kept");
         }
+        let before = self.map();
+        let moved = |node: &NodeId| {
+            let address = |map: &UniverseMap| map.nodes.get(node).map(|info| info.address.clone());
+            address(&before) != address(&map)
+        };
+        // Whoever has moved since it was heard of is where the map says.
+        self.heard.lock().retain(|node, _| !moved(node));
         let map = Arc::new(map);
         self.map.send_if_modified(|mine| {
             let newer = map.version > mine.version;

@@ -6,7 +6,7 @@ use proto::universe::NodeState;
 use proto::{GroupId, NodeId};
 use rpc::links::Links;
 use spanserver::runtime::Node;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How often is looked what is left to hand on.
@@ -31,11 +31,18 @@ impl<'a> HandOver<'a> {
 
     /// Until nothing is led here that somebody else could lead, or the time is over. `true`: nothing
     /// is. `tell` hears how many are left.
+    ///
+    /// A group that went and came back is left where it is: whoever had it is about to stop as well,
+    /// and two such nodes would pass it to and fro.
     pub async fn all(&mut self, limit: Duration, mut tell: impl FnMut(usize)) -> bool {
         let until = Instant::now() + limit;
         let mut told = usize::MAX;
+        let (mut led, mut gone) = (BTreeSet::new(), BTreeSet::new());
         loop {
-            let left = self.once().await;
+            let still = self.once(&gone).await;
+            gone.extend(led.difference(&still).copied());
+            led.extend(&still);
+            let left = still.len();
             if left != told {
                 tell(left);
                 told = left;
@@ -47,13 +54,15 @@ impl<'a> HandOver<'a> {
         }
     }
 
-    /// Begins where it has not begun; how many groups are led here that somebody else could lead.
-    pub async fn once(&mut self) -> usize {
+    /// Begins where it has not begun, but for `spared` groups; which others are led here that somebody
+    /// else could lead.
+    pub async fn once(&mut self, spared: &BTreeSet<GroupId>) -> BTreeSet<GroupId> {
         let me = self.node.id();
         let led = self.node.groups().await.into_iter().filter(|status| {
             status.leader == Some(me)
                 && status.lease_end.is_some()
                 && status.members.voters.len() > 1
+                && !spared.contains(&status.group)
         });
         let led: Vec<GroupStatus> = led.collect();
         let connected = self.links.report();
@@ -68,7 +77,7 @@ impl<'a> HandOver<'a> {
                 self.hand(status.group, to);
             }
         }
-        led.len()
+        led.iter().map(|status| status.group).collect()
     }
 
     /// A voter that is there; one that drains itself only where there is no other.

@@ -139,6 +139,7 @@ impl Lookout {
             }
         }
         *master = None;
+        self.ask_around().await;
         // Everybody may have moved at once: whoever is at an entrance hears where this node is now,
         // and says the same in turn.
         for address in &self.entrances {
@@ -146,6 +147,19 @@ impl Lookout {
             let beat = ControlRequest::Heartbeat(beat.clone());
             let told = self.transport.connections.control(&target, &beat, ANSWER_WITHIN).await;
             if let Ok(ControlReply::Map(map)) = told {
+                self.atlas.offer(*map);
+            }
+        }
+    }
+
+    /// The root group's leader may have moved to where this node does not know it: whoever answers
+    /// may have a newer map.
+    async fn ask_around(&self) {
+        for node in self.atlas.peers().into_keys() {
+            let asked = self.transport.control(node, ControlRequest::Map, ANSWER_WITHIN).await;
+            if let Ok(ControlReply::Map(map)) = asked
+                && map.founding.cluster == self.atlas.map().founding.cluster
+            {
                 self.atlas.offer(*map);
             }
         }

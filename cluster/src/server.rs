@@ -35,7 +35,7 @@ use rpc::{Connections, Faults, Hello, Versions};
 use spanserver::runtime::{Node, NodeConfig, Outbound, TokioClock};
 use spanserver::storage::{Engine, Rocks};
 use spanserver::{Message, Places, Settings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -165,6 +165,10 @@ impl Server {
     /// Stops. What was acknowledged is on disk.
     pub async fn stop(mut self) {
         self.inner.stopping.store(true, Ordering::Relaxed);
+        // First: other nodes notice at once, and the service has no streams to wait for.
+        if let Some(links) = self.inner.links.get() {
+            links.close();
+        }
         if let Some(service) = self.service.take() {
             service.shutdown(FAREWELL).await;
         }
@@ -565,7 +569,7 @@ async fn keep_drained(inner: Arc<Inner>, links: Links) {
     let mut hand_over = HandOver::new(&inner.node, &inner.atlas, &links);
     loop {
         if inner.atlas.my_state() == NodeState::Draining {
-            hand_over.once().await;
+            hand_over.once(&BTreeSet::new()).await;
         }
         tokio::time::sleep(DRAIN_EVERY).await;
     }
