@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use support::{Ended, meridian, repository, run};
 
@@ -80,14 +81,20 @@ impl Server {
         let written = File::options().create(true).append(true).open(&log).expect("a log");
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(written);
         let mut child = command.spawn().expect("the binary runs");
-        let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
-        out.read_line(&mut line).expect("its output is text");
+        let out = child.stdout.take().expect("it is piped");
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(out).read_line(&mut line);
+            let _ = tell.send(line);
+        });
+        let line = told.recv_timeout(PATIENCE).unwrap_or_default();
         // `ready: n1 at 127.0.0.1:7101, http 127.0.0.1:8101`
         let places =
             line.trim_end().split_once(" at ").and_then(|(_, at)| at.split_once(", http "));
         let Some((address, http)) = places.filter(|_| line.starts_with("ready: n")) else {
             let _ = child.kill();
+            let _ = child.wait();
             panic!("{line:?} instead of readiness; it said\n{}", read(&log));
         };
         Server { address: address.to_owned(), http: http.to_owned(), child, log }
@@ -97,6 +104,7 @@ impl Server {
     fn page(&self, path: &str) -> (u16, String) {
         let ask = || {
             let mut stream = TcpStream::connect(&self.http)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes())?;
             let mut answer = String::new();
@@ -279,8 +287,8 @@ fn flags_environment_and_file_are_one_configuration() {
     has("listen = \"127.0.0.1:7200\" # --listen");
     has("http = \"127.0.0.1:8200\" # default: the port of listen, plus 1000");
     usage(print(&["--replicas", "2", "--init"]), &["--replicas: 2: choose 1, 3, 5 or 7"]);
-    std::fs::write(&file, "node = 7\nzoen = \"a\"\n").unwrap();
-    usage(print(&[]), &["m.toml:2: nothing is called zoen", "Hint: did you mean zone?"]);
+    std::fs::write(&file, "node = 7\nzones = \"a\"\n").unwrap();
+    usage(print(&[]), &["m.toml:2: nothing is called zones", "Hint: did you mean zone?"]);
 }
 
 /// `scripts/certificates.sh` makes what servers take: three of them trust each other, and nobody who
