@@ -123,6 +123,9 @@ pub enum Body {
         writes: Vec<Write>,
         /// The other groups of the transaction; empty: one-group commit.
         participants: Vec<GroupId>,
+        /// The commit timestamp must lie below this, or the transaction aborts: from then on what it
+        /// was made by may be out of date (S1). `None`: it may be any.
+        before: Option<Timestamp>,
     },
     /// Give up locks that are not prepared.
     Rollback {

@@ -41,6 +41,7 @@ scripts! { groups:
     retry_with_its_age
     safe_time
     silent_client
+    too_late_for_its_schema
     wound_deciding
     wound_prepared
     wound_preparing

@@ -254,6 +254,7 @@ impl Cluster {
             holds_locks: false,
             writes: vec![write],
             participants: Vec::new(),
+            before: None,
         };
         self.ask_leader(group, body)
     }

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use truetime::Timestamp;
 
 /// Largest sum of keys and values one commit may write, in bytes (as Cloud Spanner publishes).
 pub const COMMIT_BYTES_MAX: usize = 100 << 20;
@@ -47,6 +48,7 @@ struct Request {
     age: Age,
     coordinator: GroupId,
     participants: Vec<GroupId>,
+    before: Option<Timestamp>,
     parts: BTreeMap<GroupId, Part>,
 }
 
@@ -94,16 +96,20 @@ impl ReadWrite {
         let inner = &self.shared.inner;
         let now = inner.clock.now()?;
         self.shared.limits.give_up_at(now).inspect_err(|_| self.release())?;
+        let before = self.shared.state.lock().before;
         let parts = self.take_parts()?;
         // The group with the most writes, so that the fewest bytes are logged twice.
         let coordinator = parts.iter().max_by_key(|(_, part)| part.writes.len());
         let Some(coordinator) = coordinator.map(|(group, _)| *group) else {
-            return Ok(Receipt::plain(now.latest(), GroupId::ROOT));
+            return match before.is_some_and(|before| now.latest() >= before) {
+                true => Err(Error::aborted("what it was made by may be out of date (S1)")),
+                false => Ok(Receipt::plain(now.latest(), GroupId::ROOT)),
+            };
         };
         self.shared.state.lock().coordinator = Some(coordinator);
         let participants = parts.keys().copied().filter(|group| *group != coordinator).collect();
         let (txn, age) = (self.shared.txn, self.shared.age);
-        let request = Request { txn, age, coordinator, participants, parts };
+        let request = Request { txn, age, coordinator, participants, before, parts };
         if planted(Plant::RetryNewId) {
             return retry_under_new_ids(inner, request, self.shared.limits).await;
         }
@@ -215,6 +221,7 @@ impl Request {
             holds_locks: part.locked.is_some(),
             writes: part.writes.clone(),
             participants: self.participants.clone(),
+            before: self.before,
         };
         let reply = inner.router.ask_within(self.coordinator, body, part.locked, limits).await?;
         match reply.body {

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub asked: BTreeSet<GroupId>,
     /// Committed, rolled back or given up: nothing may follow.
     pub ended: bool,
+    /// The commit timestamp must lie below.
+    pub before: Option<Timestamp>,
     /// Who decides about the commit that was asked for.
     pub coordinator: Option<GroupId>,
     /// The largest commit timestamp among what was read. It may not have passed yet: locks can be
@@ -290,6 +292,13 @@ impl ReadWrite {
         let mut state = self.shared.state.lock();
         let before = state.writes.insert(key.clone(), value);
         state.undo.push((key, before));
+    }
+
+    /// The commit timestamp must lie below this, or the commit aborts. For what a transaction relies
+    /// on and no lock keeps as it is: the schema, which is certain up to some timestamp only (S1).
+    /// The last word before [`commit`](Self::commit) counts.
+    pub fn commit_before(&self, before: Timestamp) {
+        self.shared.state.lock().before = Some(before);
     }
 
     /// Where the buffered writes stand now, so that a failed statement can be taken back.

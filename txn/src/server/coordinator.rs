@@ -20,7 +20,12 @@ pub(super) struct Commit {
     pub age: Age,
     pub writes: Vec<Write>,
     pub participants: Vec<GroupId>,
+    /// The commit timestamp must lie below.
+    pub before: Option<Timestamp>,
 }
+
+/// Why a commit is refused that would be at or beyond the timestamp it had to stay below (S1).
+pub(super) const TOO_LATE: &str = "it came later than its schema was certain to be in force (S1)";
 
 /// A transaction this leader coordinates and has not seen the end of.
 #[derive(Debug)]
@@ -33,8 +38,8 @@ pub(super) struct Deciding {
     resolvers: Vec<RequestId>,
     /// The commit request, once it is here.
     commit: Option<Requested>,
-    /// Will be aborted, as soon as a timestamp for the abort can be had.
-    doomed: bool,
+    /// Will be aborted, as soon as a timestamp for the abort can be had, for this reason.
+    doomed: Option<String>,
     /// The decision is in the log, on its way.
     proposed: bool,
     /// The participants have been told.
@@ -48,6 +53,7 @@ struct Requested {
     arrived: Interval,
     writes: Vec<Write>,
     participants: BTreeSet<GroupId>,
+    before: Option<Timestamp>,
     locked: bool,
     course: Course,
 }
@@ -93,7 +99,7 @@ impl Deciding {
             prepared: BTreeMap::new(),
             resolvers: Vec::new(),
             commit: None,
-            doomed: false,
+            doomed: None,
             proposed: false,
             told: false,
         }
@@ -101,7 +107,7 @@ impl Deciding {
 
     /// Whether the decision is made, be it on its way or still to come.
     pub fn is_closed(&self) -> bool {
-        self.proposed || self.doomed
+        self.proposed || self.doomed.is_some()
     }
 
     /// The commit record is chosen.
@@ -138,7 +144,7 @@ impl Deciding {
         let complete = |commit: &Requested| {
             commit.locked && commit.participants.iter().all(|g| self.prepared.contains_key(g))
         };
-        !self.proposed && !self.doomed && self.commit.as_ref().is_some_and(complete)
+        !self.is_closed() && self.commit.as_ref().is_some_and(complete)
     }
 }
 
@@ -152,7 +158,7 @@ impl Manager {
         commit: Commit,
         out: &mut Effects,
     ) {
-        let Commit { id, age, writes, participants } = commit;
+        let Commit { id, age, writes, participants, before } = commit;
         // X9: a repeated commit hears what was recorded.
         if let Some(outcome) = self.outcome(txn) {
             out.reply.push((id, self.recorded(outcome)));
@@ -183,7 +189,7 @@ impl Manager {
             false => self.touch(now, txn, holds_locks),
         };
         if alive.is_ok() && holds_locks && writes.is_empty() && participants.is_empty() {
-            if let Err(error) = self.commit_of_reads(now, id, txn, out) {
+            if let Err(error) = self.commit_of_reads(now, id, txn, before, out) {
                 out.reply.push((id, Err(error)));
             }
             return;
@@ -196,10 +202,15 @@ impl Manager {
             arrived: now,
             writes,
             participants: participants.into_iter().collect(),
+            before,
             locked: false,
             course: Course::default(),
         });
-        let locked = alive.and_then(|()| self.lock(now, txn, age, spans, Then::Decide, out));
+        let late = before.is_some_and(|before| now.latest().next() >= before);
+        let locked = alive.and_then(|()| match late {
+            true => Err(Error::aborted(TOO_LATE)), // no need to wait for locks
+            false => self.lock(now, txn, age, spans, Then::Decide, out),
+        });
         match locked {
             Ok(()) => {}
             Err(Error::Aborted { reason }) => self.abort_deciding(now, txn, &reason, out),
@@ -320,6 +331,10 @@ impl Manager {
             false => commit.arrived.latest(),
         };
         let at_least = prepared.max(arrived.next());
+        // S1. Every later attempt would be later still: `s_max` and prepare timestamps only grow.
+        if commit.before.is_some_and(|before| leading.s_max.next().max(at_least) >= before) {
+            return self.abort_deciding(now, txn, TOO_LATE, out);
+        }
         if until.is_some_and(|until| leading.s_max.next().max(at_least) > until) {
             let why = "its read locks in another group do not hold for long enough (X6)";
             return self.abort_deciding(now, txn, why, out);
@@ -357,7 +372,7 @@ impl Manager {
         let expired: Vec<TxnId> = leading
             .deciding
             .iter()
-            .filter(|(_, d)| !d.proposed && (d.doomed || late(d)))
+            .filter(|(_, d)| !d.proposed && (d.doomed.is_some() || late(d)))
             .map(|(txn, _)| *txn)
             .collect();
         for txn in expired {
@@ -378,7 +393,7 @@ impl Manager {
         let Some(leading) = &mut self.leading else { return };
         let Some(deciding) = leading.deciding.get_mut(&txn).filter(|d| !d.proposed) else { return };
         // From here on it cannot commit, even when the abort has to wait: its locks may be gone.
-        deciding.doomed = true;
+        deciding.doomed.get_or_insert_with(|| reason.to_owned());
         let named = deciding.commit.iter().flat_map(|commit| commit.participants.iter());
         let participants: BTreeSet<GroupId> =
             named.chain(deciding.prepared.keys()).copied().collect();
@@ -457,8 +472,10 @@ impl Manager {
             leading.unacknowledged.insert(txn, participants.iter().copied().collect());
         }
         let Some(deciding) = leading.deciding.remove(&txn) else { return };
+        let reason =
+            deciding.doomed.as_deref().unwrap_or("the coordinator aborted the transaction");
         for id in deciding.commit.iter().flat_map(|commit| commit.ids.iter()) {
-            out.reply.push((*id, Err(Error::aborted("the coordinator aborted the transaction"))));
+            out.reply.push((*id, Err(Error::aborted(reason))));
         }
         for id in deciding.resolvers {
             out.reply.push((id, Ok(ReplyBody::Outcome(Outcome::Aborted))));

@@ -19,6 +19,7 @@
 //! Reads without locks see none of it: they read applied versions only, and wait at `in_flight`.
 //! The proof is written out in `docs/decisions/0009-locks-end-when-the-commit-is-chosen.md`.
 
+use super::coordinator::TOO_LATE;
 use super::reads::{Unapplied, spans};
 use super::{Effects, Leading, Manager, RequestId};
 use proto::command::CommitRecord;
@@ -181,6 +182,7 @@ impl Manager {
         now: Interval,
         id: RequestId,
         txn: TxnId,
+        before: Option<Timestamp>,
         out: &mut Effects,
     ) -> Result<(), Error> {
         let Some(leading) = &mut self.leading else {
@@ -190,6 +192,10 @@ impl Manager {
         let seen = read.iter().flat_map(|span| leading.unapplied_in(span));
         let seen = seen.map(|unapplied| unapplied.at).max().unwrap_or_default();
         let timestamp = now.latest().max(seen);
+        if before.is_some_and(|before| timestamp >= before) {
+            self.give_up(now, txn, TOO_LATE, out);
+            return Err(Error::aborted(TOO_LATE));
+        }
         if timestamp >= leading.lease_end {
             return Err(Error::ResourceExhausted("the lease is being renewed".into()));
         }

@@ -348,8 +348,8 @@ impl Manager {
                 let preparing = participant::Preparing { id, age, coordinator, writes };
                 self.on_prepare(now, txn, holds_locks, current, preparing, out);
             }
-            Body::Commit { txn, age, holds_locks, writes, participants } => {
-                let commit = coordinator::Commit { id, age, writes, participants };
+            Body::Commit { txn, age, holds_locks, writes, participants, before } => {
+                let commit = coordinator::Commit { id, age, writes, participants, before };
                 self.on_commit(now, txn, holds_locks, current, commit, out);
             }
             Body::Rollback { txn } => {

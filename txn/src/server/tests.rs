@@ -67,7 +67,14 @@ impl Bench {
 
     fn commit_of_reads(&mut self, at_ms: u64) -> Vec<Result<ReplyBody, Error>> {
         let (txn, age, participants) = (READER, age(READER), Vec::new());
-        let body = Body::Commit { txn, age, holds_locks: true, writes: Vec::new(), participants };
+        let body = Body::Commit {
+            txn,
+            age,
+            holds_locks: true,
+            writes: Vec::new(),
+            participants,
+            before: None,
+        };
         let out = self.ask(at_ms, Some(self.ballot), body);
         out.reply.into_iter().map(|(_, answer)| answer).collect()
     }
@@ -76,7 +83,8 @@ impl Bench {
     fn overwrite(&mut self, at_ms: u64) -> Timestamp {
         let writes = vec![Write { key: Key::from_static(b"k"), value: Some(Value::new()) }];
         let (txn, age, participants) = (WRITER, age(WRITER), Vec::new());
-        let body = Body::Commit { txn, age, holds_locks: false, writes, participants };
+        let body =
+            Body::Commit { txn, age, holds_locks: false, writes, participants, before: None };
         let proposed = self.ask(at_ms, Some(self.ballot), body).propose;
         let [Command::Commit(record)] = &proposed[..] else { panic!("no lock for {txn}") };
         let (at, mut out) = (record.timestamp, Effects::default());
@@ -176,8 +184,38 @@ fn nobody_is_coordinator_and_participant() {
     let answers = bench.prepare(20, GroupId(2)).reply;
     assert!(matches!(answers[..], [(_, Err(Error::InvalidArgument(_)))]));
     let (txn, age, participants) = (READER, age(READER), vec![GroupId(2)]);
-    let body = Body::Commit { txn, age, holds_locks: true, writes: Vec::new(), participants };
+    let body = Body::Commit {
+        txn,
+        age,
+        holds_locks: true,
+        writes: Vec::new(),
+        participants,
+        before: None,
+    };
     let answers = bench.ask(30, Some(bench.ballot), body).reply;
     assert!(matches!(answers[..], [(_, Err(Error::InvalidArgument(_)))]));
     bench.manager.tick(now(30_000), &mut Effects::default());
+}
+
+#[test]
+fn a_commit_that_waits_for_the_lease_stays_below_its_bound() {
+    for (before, commits) in [(ms(14).next().next(), true), (ms(14).next(), false)] {
+        let mut bench = Bench::new(ms(12)); // too short for any timestamp
+        let writes = vec![Write { key: Key::from_static(b"k"), value: Some(Value::new()) }];
+        let (txn, age, participants) = (WRITER, age(WRITER), Vec::new());
+        let before = Some(before);
+        let body = Body::Commit { txn, age, holds_locks: false, writes, participants, before };
+        let out = bench.ask(10, Some(bench.ballot), body);
+        assert!(out.propose.is_empty(), "L4: nothing can be promised at the end of a lease");
+        bench.manager.lease(ms(9_000));
+        let mut out = Effects::default();
+        bench.manager.tick(now(30), &mut out);
+        match &out.propose[..] {
+            [Command::Commit(record)] => {
+                assert!(commits && record.timestamp < before.expect("bounded"), "S1");
+            }
+            [Command::Abort { .. }] => assert!(!commits),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -64,6 +64,9 @@ pub enum Command {
         writes: Vec<String>,
         #[arg(key)]
         with: Option<String>,
+        /// Below which its timestamp must lie, in milliseconds.
+        #[arg(key)]
+        before: Option<u64>,
         #[arg(key, many, optional)]
         values: Vec<(String, String)>,
     },
@@ -167,13 +170,15 @@ impl goldenscript::Runner for Runner {
                 let body = Body::Prepare { txn: txn.0, age, holds_locks, coordinator, writes };
                 self.ask(group.0, "prepare", Some(txn.0), Some(ballot), body)?;
             }
-            Command::Commit { txn, group, writes, with, values } => {
+            Command::Commit { txn, group, writes, with, before, values } => {
                 let with = with.iter().flat_map(|with| with.split('/')).map(str::parse::<Group>);
                 let participants = with.map(|g| Ok(g?.0)).collect::<Result<_, String>>()?;
                 let (age, writes) = (txn.age(), write(*txn, writes, values));
                 let (ballot, holds_locks) = self.ballot(txn.0, group.0)?;
-                let body = Body::Commit { txn: txn.0, age, holds_locks, writes, participants };
-                self.ask(group.0, "commit", Some(txn.0), Some(ballot), body)?;
+                let before = before.map(|ms| Timestamp::from_micros(ms * 1_000));
+                let txn = txn.0;
+                let body = Body::Commit { txn, age, holds_locks, writes, participants, before };
+                self.ask(group.0, "commit", Some(txn), Some(ballot), body)?;
             }
             Command::Rollback(txn, group) => {
                 let body = Body::Rollback { txn: txn.0 };

@@ -150,6 +150,7 @@ impl goldenscript::Runner for Runner {
                     holds_locks: false,
                     writes: writes(keys),
                     participants: Vec::new(),
+                    before: None,
                 };
                 self.ask(Who::Leader, format!("commit of {}", txn.0), body)?;
             }
