@@ -38,8 +38,8 @@
 //! No socket and no file: the client below carries requests, and queries do not spill to disk but
 //! fail when they take too much memory. No secondary indexes, views, defaults, generated columns,
 //! `CHECK`, `ALTER TABLE`, sequences or types beyond the seven of [`Type`] yet; each is refused by
-//! name. Schema changes lock transactions out instead of announcing a future timestamp (S1); see
-//! `docs/decisions/0003-schema-guard.md`.
+//! name. A schema change that others must know of first is announced for a timestamp to come (S1); see
+//! `docs/decisions/0010-schema-leases.md`.
 
 pub mod catalog;
 mod error;
@@ -53,7 +53,7 @@ mod value;
 pub use error::{ErrorKind, Position, Result, SqlError};
 pub use execute::{
     Database, Mutation, MutationKind, Options, Params, ReadOnlyTransaction, ResultColumn,
-    ResultSet, Session, Tag, Transaction, params,
+    ResultSet, SCHEMA_LEASE, Session, Tag, Transaction, params,
 };
 pub use keys::{CATALOG_PREFIX, directory_of};
 pub use parse::{StatementText, split};

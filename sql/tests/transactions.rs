@@ -11,6 +11,7 @@ use sql::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use truetime::Timestamp;
 use txn::client::{TimestampBound, TransactionOptions};
 
 const SCHEMA: &str = "
@@ -264,7 +265,10 @@ async fn a_drop_that_a_crash_cut_short_is_finished_at_the_next_opening() {
     let mut s = database.session();
     all(&mut s, SCHEMA).await;
     all(&mut s, "INSERT INTO entries VALUES (1, 1, 1), (2, 2, 2)").await;
-    let half = client.run(|txn| async move { store::start_drop(&txn, "entries", false).await });
+    let half = client.run(|txn| async move {
+        let locked = store::lock(&txn).await?;
+        store::start_drop(&txn, &locked, ("entries", false), Timestamp::MIN)
+    });
     assert!(half.await.expect("commits").0);
     let rows = groups.rows();
     let database = Database::open(client).await.expect("opens again");
@@ -282,7 +286,7 @@ async fn a_drop_that_a_crash_cut_short_is_finished_at_the_next_opening() {
 
 #[tokio::test]
 async fn a_schema_change_waits_for_open_transactions() {
-    let options = Options { schema_wait: Duration::from_millis(100) };
+    let options = Options { schema_wait: Duration::from_millis(100), ..Options::default() };
     let database = Database::open_with(groups().1, options).await.expect("opens");
     let (mut s, mut other) = (database.session(), database.session());
     all(&mut s, SCHEMA).await;

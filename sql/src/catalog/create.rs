@@ -5,6 +5,7 @@ use crate::error::{ErrorKind, Result, SqlError};
 use crate::parse::CreateTable;
 use crate::value::Type;
 use std::collections::BTreeSet;
+use truetime::Timestamp;
 
 /// Most columns of a table (as Cloud Spanner publishes).
 pub const COLUMNS_MAX: usize = 1_024;
@@ -24,11 +25,16 @@ pub const BYTES_MAX: u32 = 10_485_760;
 /// Names that other parts of the system speak for.
 const RESERVED: [&str; 2] = ["information_schema", "spanner_sys"];
 
-/// The descriptor of a new table.
+/// The descriptor of a new table, in use from a timestamp on.
 ///
 /// # Errors
 /// `Schema`, `Limit` or `UnknownTable`; each says which rule was broken.
-pub fn describe(statement: &CreateTable, id: u32, catalog: &Catalog) -> Result<Descriptor> {
+pub fn describe(
+    statement: &CreateTable,
+    id: u32,
+    from: Timestamp,
+    catalog: &Catalog,
+) -> Result<Descriptor> {
     let name = &statement.name;
     check_name("table", name)?;
     if RESERVED.contains(&&name.to_lowercase()[..]) {
@@ -44,7 +50,7 @@ pub fn describe(statement: &CreateTable, id: u32, catalog: &Catalog) -> Result<D
     let columns = columns(statement)?;
     let key = key(statement, &columns)?;
     let interleave = interleave(statement, &columns, &key, catalog)?;
-    let state = TableState::Live;
+    let state = TableState::Live { from };
     Ok(Descriptor { id, name: name.clone(), columns, key, interleave, state })
 }
 
@@ -191,7 +197,6 @@ fn interleave(
 mod tests {
     use super::*;
     use crate::parse::{Statement, parse};
-    use truetime::Timestamp;
 
     /// A catalog of these tables, or what is wrong with the last.
     fn catalog(statements: &[&str]) -> std::result::Result<Catalog, String> {
@@ -200,8 +205,9 @@ mod tests {
         for (statement, id) in statements.iter().zip(1..) {
             let parsed = parse(statement).map_err(|error| error.message)?;
             let Statement::CreateTable(table) = parsed else { unreachable!("{statement}") };
-            descriptors.push(describe(&table, id, &catalog).map_err(|error| error.message)?);
-            catalog = Catalog::new(Timestamp::MIN, descriptors.clone()).map_err(|e| e.message)?;
+            let described = describe(&table, id, Timestamp::MIN, &catalog);
+            descriptors.push(described.map_err(|error| error.message)?);
+            catalog = Catalog::new(Timestamp::MIN, &descriptors).map_err(|e| e.message)?;
         }
         Ok(catalog)
     }

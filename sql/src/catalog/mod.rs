@@ -2,10 +2,12 @@
 //!
 //! A [`Table`] is its [`Descriptor`], as stored, plus what is derived from it and its ancestors.
 //! Names are case-insensitive and printed as they were declared; ids are never used twice.
-//! Creating tables and the rules they must obey are in [`create`], their rows in [`store`].
+//! Creating tables and the rules they must obey are in [`create`], their rows in [`store`], what
+//! the rows say of the time to come in [`timeline`].
 
 pub mod create;
 pub mod store;
+pub mod timeline;
 
 use crate::error::{ErrorKind, Result, SqlError, nearest};
 use crate::keys::{KeyLayout, Level};
@@ -57,13 +59,39 @@ pub struct Interleave {
     pub on_delete: OnDelete,
 }
 
-/// Where a table stands in its life.
+/// Where a table stands in its life. The timestamp is that of the descriptor's row or a later one,
+/// so that a change can be known to everybody before it counts (S1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TableState {
-    /// In use.
-    Live,
-    /// Dropped: nobody sees it; its rows are being deleted.
-    Dropping,
+    /// In use by whatever has this timestamp or a later one.
+    Live {
+        /// [`Timestamp::MIN`]: since this descriptor was written.
+        from: Timestamp,
+    },
+    /// In use by whatever has an earlier timestamp than this; nothing later sees it, and then its
+    /// rows are deleted.
+    Dropping {
+        /// [`Timestamp::MIN`]: until this descriptor was written.
+        until: Timestamp,
+    },
+}
+
+impl TableState {
+    /// Whether the table is there at a timestamp, which is not below that of the descriptor's row.
+    pub fn counts_at(self, at: Timestamp) -> bool {
+        match self {
+            TableState::Live { from } => at >= from,
+            TableState::Dropping { until } => at < until,
+        }
+    }
+
+    /// When that changes.
+    fn turn(self) -> Timestamp {
+        match self {
+            TableState::Live { from } => from,
+            TableState::Dropping { until } => until,
+        }
+    }
 }
 
 /// A table as the catalog stores it.
@@ -79,7 +107,7 @@ pub struct Descriptor {
     pub key: Vec<KeyPart>,
     /// `None`: a root table.
     pub interleave: Option<Interleave>,
-    /// Whether it is in use.
+    /// When it is in use.
     pub state: TableState,
 }
 
@@ -128,6 +156,11 @@ impl Table {
     /// Its name as declared.
     pub fn name(&self) -> &str {
         &self.descriptor.name
+    }
+
+    /// When it is in use.
+    pub fn state(&self) -> TableState {
+        self.descriptor.state
     }
 
     /// Its columns in declared order.
@@ -293,7 +326,8 @@ impl Table {
 /// All tables at one timestamp.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    /// From this timestamp on, until the next change, the tables are these.
+    /// From this timestamp on, until the next change, the tables are these. No two catalogs of a
+    /// database share it.
     pub since: Timestamp,
     by_name: BTreeMap<String, Arc<Table>>,
     by_id: BTreeMap<u32, Arc<Table>>,
@@ -302,14 +336,14 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog of these descriptors.
+    /// What these descriptors say of a timestamp.
     ///
     /// # Errors
     /// `Internal` when a table's parent is missing: the catalog is damaged.
-    pub fn new(since: Timestamp, descriptors: Vec<Descriptor>) -> Result<Catalog> {
+    pub fn new(since: Timestamp, descriptors: &[Descriptor]) -> Result<Catalog> {
         let by_id: BTreeMap<u32, &Descriptor> = descriptors.iter().map(|d| (d.id, d)).collect();
         let mut catalog = Catalog { since, ..Catalog::default() };
-        for descriptor in &descriptors {
+        for descriptor in descriptors {
             let mut ancestors = Vec::new();
             let mut at = descriptor;
             while let Some(interleave) = at.interleave {
@@ -319,15 +353,30 @@ impl Catalog {
                 ancestors.insert(0, at);
             }
             let table = Arc::new(Table::new(descriptor.clone(), &ancestors));
-            match descriptor.state {
-                TableState::Live => {
+            match (descriptor.state.counts_at(since), descriptor.state) {
+                (true, _) => {
                     catalog.by_name.insert(table.name().to_lowercase(), table.clone());
                     catalog.by_id.insert(table.id(), table);
                 }
-                TableState::Dropping => catalog.dropping.push(table),
+                (false, TableState::Dropping { .. }) => catalog.dropping.push(table),
+                (false, TableState::Live { .. }) => {} // still to come
             }
         }
         Ok(catalog)
+    }
+
+    /// Whether whoever goes by the other, earlier catalog does nothing wrong under this one: all its
+    /// tables are here as they were, and nothing else is interleaved in them.
+    pub fn extends(&self, earlier: &Catalog) -> bool {
+        let kept = |(id, table): (&u32, &Arc<Table>)| {
+            self.by_id.get(id).is_some_and(|here| here.descriptor == table.descriptor)
+        };
+        let fits = |table: &Arc<Table>| {
+            let parent = table.interleave().map(|interleave| interleave.parent);
+            earlier.by_id.contains_key(&table.id())
+                || !parent.is_some_and(|parent| earlier.by_id.contains_key(&parent))
+        };
+        earlier.by_id.iter().all(kept) && self.by_id.values().all(fits)
     }
 
     /// The tables in use, by name.

@@ -6,14 +6,16 @@
 //! 00000000 't' id:u32     descriptor
 //! ```
 //!
-//! So the newest of these rows tells since when the catalog is as it is.
+//! So the first of these rows tells since when the catalog is as it is. Other rows of the root group
+//! share the prefix and are none of the catalog's business.
 
 use super::create;
-use super::{Catalog, Descriptor, TableState};
+use super::timeline::Timeline;
+use super::{Descriptor, TableState};
 use crate::error::{Result, SqlError};
 use crate::keys::CATALOG_PREFIX;
 use crate::parse::CreateTable;
-use proto::keys::Row;
+use proto::keys::{Row, prefix_end};
 use proto::request::LockMode;
 use proto::{GroupId, Key, KeyRange, codec};
 use truetime::Timestamp;
@@ -26,8 +28,17 @@ fn next_id_key() -> Key {
     Key::from([&CATALOG_PREFIX[..], b"n"].concat())
 }
 
+fn descriptors_prefix() -> Vec<u8> {
+    [&CATALOG_PREFIX[..], b"t"].concat()
+}
+
 fn descriptor_key(id: u32) -> Key {
-    Key::from([&CATALOG_PREFIX[..], b"t", &id.to_be_bytes()[..]].concat())
+    Key::from([&descriptors_prefix()[..], &id.to_be_bytes()[..]].concat())
+}
+
+/// The rows of the catalog, and no others.
+fn rows_range() -> KeyRange {
+    KeyRange { start: next_id_key(), end: prefix_end(&descriptors_prefix()) }
 }
 
 /// What the catalog's rows say.
@@ -49,19 +60,49 @@ fn decode(rows: &[Row]) -> Result<Stored> {
     Ok(stored)
 }
 
-/// The catalog as of a snapshot.
+fn newest(rows: &[Row]) -> Timestamp {
+    rows.iter().map(|row| row.written).max().unwrap_or(Timestamp::MIN)
+}
+
+/// Since when the catalog's rows are as they are at a snapshot; one small read.
+///
+/// # Errors
+/// What the read says.
+pub async fn written(snapshot: &Snapshot) -> Result<Timestamp> {
+    let page = snapshot.scan_page(GroupId::ROOT, &KeyRange::prefix(&next_id_key()), 1).await?;
+    Ok(newest(&page.rows))
+}
+
+/// The catalog's rows as of a snapshot.
 ///
 /// # Errors
 /// What the read says; `Internal` when the rows are damaged.
-pub async fn load(snapshot: &Snapshot) -> Result<Catalog> {
-    let rows = snapshot.scan_all(&KeyRange::prefix(&CATALOG_PREFIX)).await?;
-    let since = rows.iter().map(|row| row.written).max().unwrap_or(Timestamp::MIN);
-    Catalog::new(since, decode(&rows)?.descriptors)
+pub async fn load(snapshot: &Snapshot) -> Result<Timeline> {
+    let range = rows_range();
+    let mut rows = Vec::new();
+    let mut rest = Some(range.clone());
+    while let Some(part) = rest.take() {
+        let page = snapshot.scan_page(GroupId::ROOT, &part, PAGE_ROWS).await?;
+        rows.extend(page.rows);
+        rest = page.resume.map(|start| KeyRange { start, end: range.end.clone() });
+    }
+    Timeline::new(newest(&rows), &decode(&rows)?.descriptors)
+}
+
+/// The catalog in a transaction that means to change it.
+pub struct Locked {
+    next_id: u32,
+    /// What its rows say. The transaction must not change them while something is
+    /// [pending](Timeline::pending): one change at a time is on its way.
+    pub timeline: Timeline,
 }
 
 /// Reads the catalog in a transaction and keeps everybody else from changing it.
-async fn lock(txn: &ReadWrite) -> Result<(u32, Catalog)> {
-    let mut range = KeyRange::prefix(&CATALOG_PREFIX);
+///
+/// # Errors
+/// What the reads say; `Internal` when the rows are damaged.
+pub async fn lock(txn: &ReadWrite) -> Result<Locked> {
+    let mut range = rows_range();
     let mut rows = Vec::new();
     loop {
         let page = txn.scan_page(GroupId::ROOT, &range, PAGE_ROWS, LockMode::Exclusive).await?;
@@ -72,7 +113,8 @@ async fn lock(txn: &ReadWrite) -> Result<(u32, Catalog)> {
         }
     }
     let stored = decode(&rows)?;
-    Ok((stored.next_id, Catalog::new(Timestamp::MIN, stored.descriptors)?))
+    let timeline = Timeline::new(newest(&rows), &stored.descriptors)?;
+    Ok(Locked { next_id: stored.next_id, timeline })
 }
 
 fn put(txn: &ReadWrite, next_id: u32, descriptor: &Descriptor) {
@@ -80,25 +122,37 @@ fn put(txn: &ReadWrite, next_id: u32, descriptor: &Descriptor) {
     txn.put(next_id_key(), codec::encode(&next_id).into());
 }
 
-/// Creates a table. `false`: it existed, and the statement said that this is fine.
+/// Creates a table, in use from a timestamp on ([`Timestamp::MIN`]: from the commit on). `false`:
+/// it existed, and the statement said that this is fine.
 ///
 /// # Errors
-/// Those of [`create::describe`], and what the reads say.
-pub async fn create(txn: &ReadWrite, statement: &CreateTable) -> Result<bool> {
-    let (id, catalog) = lock(txn).await?;
+/// Those of [`create::describe`].
+pub fn create(
+    txn: &ReadWrite,
+    locked: &Locked,
+    statement: &CreateTable,
+    from: Timestamp,
+) -> Result<bool> {
+    let (id, catalog) = (locked.next_id, locked.timeline.last());
     if statement.if_not_exists && catalog.find(&statement.name).is_some() {
         return Ok(false);
     }
-    put(txn, id + 1, &create::describe(statement, id, &catalog)?);
+    put(txn, id + 1, &create::describe(statement, id, from, catalog)?);
     Ok(true)
 }
 
-/// Takes a table out of use. `false`: there was none, and the statement said that this is fine.
+/// Takes a table out of use, from a timestamp on ([`Timestamp::MIN`]: from the commit on). `false`:
+/// there was none, and the statement said that this is fine.
 ///
 /// # Errors
 /// `UnknownTable`; `Schema` while tables are interleaved in it.
-pub async fn start_drop(txn: &ReadWrite, name: &str, if_exists: bool) -> Result<bool> {
-    let (next_id, catalog) = lock(txn).await?;
+pub fn start_drop(
+    txn: &ReadWrite,
+    locked: &Locked,
+    (name, if_exists): (&str, bool),
+    until: Timestamp,
+) -> Result<bool> {
+    let catalog = locked.timeline.last();
     if if_exists && catalog.find(name).is_none() {
         return Ok(false);
     }
@@ -113,17 +167,16 @@ pub async fn start_drop(txn: &ReadWrite, name: &str, if_exists: bool) -> Result<
         ))
         .with_hint("drop them first"));
     }
-    put(txn, next_id, &Descriptor { state: TableState::Dropping, ..table.descriptor.clone() });
+    let state = TableState::Dropping { until };
+    put(txn, locked.next_id, &Descriptor { state, ..table.descriptor.clone() });
     Ok(true)
 }
 
-/// Forgets a dropped table whose rows are all deleted. Its id stays used up.
-///
-/// # Errors
-/// What the reads say.
-pub async fn finish_drop(txn: &ReadWrite, id: u32) -> Result<()> {
-    let (next_id, _) = lock(txn).await?;
-    txn.delete(descriptor_key(id));
-    txn.put(next_id_key(), codec::encode(&next_id).into());
-    Ok(())
+/// Forgets a dropped table whose rows are all deleted; one that another process has forgotten
+/// already is fine. Its id stays used up.
+pub fn finish_drop(txn: &ReadWrite, locked: &Locked, id: u32) {
+    if locked.timeline.dropping().any(|(table, _)| table.id() == id) {
+        txn.delete(descriptor_key(id));
+        txn.put(next_id_key(), codec::encode(&locked.next_id).into());
+    }
 }

@@ -2,27 +2,45 @@
 
 use super::engine::Engine;
 use super::mutation::Mutation;
-use super::schema_change::{Guard, Schema};
+use super::schema::Schema;
 use super::session::Session;
 use super::transaction::{ReadOnlyTransaction, Transaction};
 use crate::catalog::Catalog;
 use crate::error::{Result, SqlError};
+use parking_lot::Mutex;
 use proto::request::Receipt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use txn::client::{Client, Retryable, TimestampBound, TransactionOptions};
+use txn::client::{Client, ReadWrite, Retryable, TimestampBound, TransactionOptions};
+
+/// For how long what is known of the schema counts in a universe of several processes: the same for
+/// all of them.
+pub const SCHEMA_LEASE: Duration = Duration::from_millis(600);
 
 /// How a database behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How long a schema change waits for open transactions before it fails.
     pub schema_wait: Duration,
+    /// For how long what this database has read of the schema counts, where other databases over the
+    /// same groups may change it (S1). A change takes somewhat longer than that, but for a new root
+    /// table; a database at work reads one small row of the root group three times in it. It must be
+    /// the same for all of them: see [`shared`](Self::shared). `None`: this is the only database over
+    /// these groups.
+    pub schema_lease: Option<Duration>,
+}
+
+impl Options {
+    /// Those of a database that is not the only one over its groups.
+    pub fn shared() -> Options {
+        Options { schema_lease: Some(SCHEMA_LEASE), ..Options::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { schema_wait: Duration::from_secs(10) }
+        Options { schema_wait: Duration::from_secs(10), schema_lease: None }
     }
 }
 
@@ -30,7 +48,7 @@ impl Default for Options {
 pub struct Database {
     pub(crate) client: Client,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) schema: Schema,
+    pub(crate) schema: Arc<Schema>,
 }
 
 impl Database {
@@ -49,15 +67,13 @@ impl Database {
     /// What the catalog's read says.
     pub async fn open_with(client: Client, options: Options) -> Result<Arc<Database>> {
         let engine = Arc::new(Engine::new()?);
-        let schema = Schema::load(&client, options.schema_wait).await?;
-        let database = Arc::new(Database { client, engine, schema });
-        let unfinished = !database.catalog().await.dropping().is_empty();
-        if unfinished {
-            let database = database.clone();
+        let schema = Schema::load(&client, options.schema_wait, options.schema_lease).await?;
+        if schema.has_dropped() {
+            let schema = schema.clone();
             // Nobody sees these rows; a failure is tried again at the next opening.
-            tokio::spawn(async move { database.schema.clean(&database.client).await });
+            tokio::spawn(async move { schema.clean().await });
         }
-        Ok(database)
+        Ok(Arc::new(Database { client, engine, schema }))
     }
 
     /// A new session.
@@ -70,9 +86,9 @@ impl Database {
         &self.client
     }
 
-    /// The schema now.
+    /// The schema now; where it cannot be read, as it was last known.
     pub async fn catalog(&self) -> Arc<Catalog> {
-        self.schema.enter().await.1
+        self.schema.newest().await
     }
 
     /// Runs a read-write transaction to its commit, again and again while it is aborted.
@@ -98,21 +114,27 @@ impl Database {
     pub async fn run_with<T, E, F, Fut>(
         &self,
         options: TransactionOptions,
-        mut work: F,
+        work: F,
     ) -> Result<(T, Receipt), E>
     where
         E: Retryable + From<SqlError>,
         F: FnMut(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let (guard, catalog) = self.schema.enter().await;
-        let engine = &self.engine;
-        self.client
-            .run_with(options, |txn| {
-                let (catalog, engine) = (catalog.clone(), engine.clone());
-                work(Transaction { txn, catalog, engine, _guard: guard.clone() })
-            })
-            .await
+        // Each attempt sees the schema of its own time.
+        let work = Mutex::new(work);
+        let attempt = |txn: ReadWrite| {
+            let work = &work;
+            async move {
+                let footing = self.schema.enter().await?;
+                let transaction = Transaction { txn, footing, engine: self.engine.clone() };
+                let working = (work.lock())(transaction.clone());
+                let value = working.await?;
+                transaction.settle().await?;
+                Ok(value)
+            }
+        };
+        self.client.run_with(options, attempt).await
     }
 
     /// Applies mutations in one transaction.
@@ -131,18 +153,19 @@ impl Database {
     /// `FutureTimestamp`, `SnapshotTooOld`.
     pub async fn read_only(&self, bound: TimestampBound) -> Result<ReadOnlyTransaction> {
         // The snapshot is chosen under the guard: no schema change commits between the two.
-        let (_guard, _) = self.schema.enter().await;
+        let _guard = self.schema.guard().await;
         let snapshot = self.client.snapshot(bound)?;
         // Which schema counts must be known before the statement is understood (R6).
         snapshot.settle().await?;
         let catalog = self.schema.at(&snapshot).await?;
-        Ok(ReadOnlyTransaction { snapshot, catalog, engine: self.engine.clone() })
+        let (schema, engine) = (self.schema.clone(), self.engine.clone());
+        Ok(ReadOnlyTransaction { snapshot, catalog, schema, engine })
     }
 
     /// A read-write transaction that its owner ends.
     pub(crate) async fn begin(&self) -> Result<Transaction> {
-        let (guard, catalog): (Guard, _) = self.schema.enter().await;
+        let footing = self.schema.enter().await?;
         let txn = self.client.begin()?;
-        Ok(Transaction { txn, catalog, engine: self.engine.clone(), _guard: guard })
+        Ok(Transaction { txn, footing, engine: self.engine.clone() })
     }
 }

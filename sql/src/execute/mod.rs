@@ -7,6 +7,8 @@
 //!        └─ engine    everything else: DataFusion over the tables of one reader
 //!   └─ dml        which rows change, and into what
 //!        └─ write     keys, parents, children, duplicates; puts into the transaction
+//! schema        by which catalog, and up to when
+//!   └─ schema_change   CREATE TABLE, DROP TABLE
 //! ```
 
 pub(crate) mod casts;
@@ -21,13 +23,14 @@ pub(crate) mod point;
 pub(crate) mod prepared;
 pub mod result;
 pub(crate) mod scalar;
+pub(crate) mod schema;
 pub(crate) mod schema_change;
 pub mod session;
 pub(crate) mod show;
 pub mod transaction;
 pub(crate) mod write;
 
-pub use database::{Database, Options};
+pub use database::{Database, Options, SCHEMA_LEASE};
 pub use mutation::{Mutation, MutationKind};
 pub use result::{ResultColumn, ResultSet, Tag};
 pub use session::Session;

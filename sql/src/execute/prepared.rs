@@ -31,6 +31,14 @@ impl Prepared {
         )
     }
 
+    /// Whether it is the schema itself that is asked for.
+    pub(crate) fn shows_schema(&self) -> bool {
+        matches!(
+            self.statement,
+            Statement::ShowTables | Statement::Describe(_) | Statement::ShowCreateTable(_)
+        )
+    }
+
     /// The fast path under a schema. A schema's timestamp names it: no two differ and share one.
     pub(crate) fn point(&self, catalog: &Catalog) -> Option<Arc<Point>> {
         let mut known = self.point.lock();

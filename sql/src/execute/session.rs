@@ -16,6 +16,7 @@
 use super::database::Database;
 use super::prepared::Prepared;
 use super::result::{Aborted, ResultSet, Tag};
+use super::schema_change::Changed;
 use super::transaction::{ReadOnlyTransaction, Transaction};
 use super::{NO_PARAMS, Params, show};
 use crate::error::{ErrorKind, Position, Result, SqlError};
@@ -319,7 +320,10 @@ impl Session {
             }
             State::Begun(_) | State::ReadOnly(_) => Ok(ResultSet::done(Tag::Commit)),
             State::ReadWrite(transaction, keep_alive, _) => {
-                let committed = transaction.txn.commit().await;
+                let committed = match transaction.settle().await {
+                    Ok(()) => transaction.txn.commit().await.map_err(SqlError::from),
+                    Err(error) => Err(error),
+                };
                 drop(keep_alive);
                 let receipt = committed?;
                 self.has_committed(receipt.clone());
@@ -349,14 +353,13 @@ impl Session {
             return Err(state_error("the schema cannot change inside a transaction")
                 .with_hint("COMMIT or ROLLBACK first"));
         }
-        let (schema, client) = (&self.database.schema, &self.database.client);
-        let result = match statement {
-            Statement::CreateTable(table) => schema.create(client, table).await?,
-            Statement::DropTable { name, if_exists } => {
-                schema.drop_table(client, name, *if_exists).await?
-            }
+        let schema = &self.database.schema;
+        let Changed { result, from } = match statement {
+            Statement::CreateTable(table) => schema.create(table).await?,
+            Statement::DropTable { name, if_exists } => schema.drop_table(name, *if_exists).await?,
             _ => return Err(SqlError::internal("not a schema change")),
         };
+        self.token.observe(from);
         if let Some(receipt) = &result.receipt {
             self.has_committed(receipt.clone());
         }

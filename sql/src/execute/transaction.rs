@@ -6,7 +6,7 @@ use super::explain::explain;
 use super::mutation::Mutation;
 use super::prepared::Prepared;
 use super::result::{ResultSet, Tag};
-use super::schema_change::Guard;
+use super::schema::{Footing, Schema};
 use super::write::Writer;
 use super::{Params, show};
 use crate::catalog::{Catalog, Table};
@@ -24,10 +24,9 @@ use txn::client::{ReadWrite, Snapshot};
 #[derive(Clone)]
 pub struct Transaction {
     pub(crate) txn: ReadWrite,
-    pub(crate) catalog: Arc<Catalog>,
+    /// The schema it goes by.
+    pub(crate) footing: Footing,
     pub(crate) engine: Arc<Engine>,
-    /// Keeps the schema as it is.
-    pub(crate) _guard: Guard,
 }
 
 /// A read-only transaction: all its reads are at one timestamp, without locks.
@@ -35,6 +34,7 @@ pub struct Transaction {
 pub struct ReadOnlyTransaction {
     pub(crate) snapshot: Snapshot,
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) schema: Arc<Schema>,
     pub(crate) engine: Arc<Engine>,
 }
 
@@ -72,7 +72,14 @@ impl Transaction {
     /// # Errors
     /// `UnknownTable`, `Type`; `Aborted`: return it from the closure.
     pub async fn read(&self, table: &str, key: &[Value]) -> Result<Option<Row>> {
-        read(&self.catalog, &self.reader(), table, key).await
+        self.footing.check().await?;
+        let mut catalog = self.footing.catalog.clone();
+        loop {
+            match read(&catalog, &self.reader(), table, key).await {
+                Err(error) => catalog = self.footing.newer(&catalog, error).await?,
+                found => return found,
+            }
+        }
     }
 
     /// Buffers a change of a row, with the checks of the like statement.
@@ -88,13 +95,15 @@ impl Transaction {
     /// # Errors
     /// As the like statements; then none of them is buffered.
     pub async fn buffer_all(&self, mutations: &[Mutation]) -> Result<()> {
-        let savepoint = self.txn.savepoint();
-        let writer = Writer { txn: &self.txn, catalog: &self.catalog };
-        let applied = writer.apply(mutations).await;
-        if applied.is_err() {
+        self.footing.check().await?;
+        let mut catalog = self.footing.catalog.clone();
+        loop {
+            let savepoint = self.txn.savepoint();
+            let writer = Writer { txn: &self.txn, catalog: &catalog };
+            let Err(error) = writer.apply(mutations).await else { return Ok(()) };
             self.txn.rollback_to(savepoint);
+            catalog = self.footing.newer(&catalog, error).await?;
         }
-        applied
     }
 
     /// The transaction below, for what SQL does not show.
@@ -102,9 +111,18 @@ impl Transaction {
         &self.txn
     }
 
-    /// The schema the transaction sees.
+    /// The schema the transaction sees; root tables that others have made since are not in it, but
+    /// found by statements.
     pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+        &self.footing.catalog
+    }
+
+    /// Makes ready to commit: not when the schema is another one by then (S1).
+    pub(crate) async fn settle(&self) -> Result<()> {
+        if let Some(before) = self.footing.commit_before().await? {
+            self.txn.commit_before(before);
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Reader {
@@ -113,7 +131,26 @@ impl Transaction {
 
     /// Runs a statement that needs a transaction; when it fails, its writes are taken back.
     pub(crate) async fn run(&self, prepared: &Prepared, params: &Params) -> Result<ResultSet> {
-        let (engine, catalog) = (&*self.engine, &*self.catalog);
+        self.footing.check().await?;
+        let mut catalog = match prepared.shows_schema() {
+            true => self.footing.newest().await?,
+            false => self.footing.catalog.clone(),
+        };
+        loop {
+            match self.run_under(&catalog, prepared, params).await {
+                Err(error) => catalog = self.footing.newer(&catalog, error).await?,
+                result => return result,
+            }
+        }
+    }
+
+    async fn run_under(
+        &self,
+        catalog: &Catalog,
+        prepared: &Prepared,
+        params: &Params,
+    ) -> Result<ResultSet> {
+        let engine = &*self.engine;
         if let Some(result) = read_statement(engine, catalog, self.reader(), prepared, params).await
         {
             return result;
@@ -157,7 +194,10 @@ impl ReadOnlyTransaction {
     /// # Errors
     /// `UnknownTable`, `Type`, `SnapshotTooOld`.
     pub async fn read(&self, table: &str, key: &[Value]) -> Result<Option<Row>> {
-        read(&self.catalog, &self.reader(), table, key).await
+        match read(&self.catalog, &self.reader(), table, key).await {
+            Err(error) => read(&*self.newer(error).await?, &self.reader(), table, key).await,
+            found => found,
+        }
     }
 
     /// The timestamp of all its reads.
@@ -165,7 +205,8 @@ impl ReadOnlyTransaction {
         self.snapshot.timestamp()
     }
 
-    /// The schema as of that timestamp (R6).
+    /// The schema as of that timestamp (R6); root tables that others had just made may not be in it,
+    /// but are found by statements.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
@@ -175,7 +216,36 @@ impl ReadOnlyTransaction {
     }
 
     pub(crate) async fn run(&self, prepared: &Prepared, params: &Params) -> Result<ResultSet> {
-        let (engine, catalog) = (&*self.engine, &*self.catalog);
+        let catalog = match prepared.shows_schema() {
+            true => self.schema.fresh_at(&self.snapshot).await?,
+            false => self.catalog.clone(),
+        };
+        match self.run_under(&catalog, prepared, params).await {
+            Err(error) => self.run_under(&*self.newer(error).await?, prepared, params).await,
+            result => result,
+        }
+    }
+
+    /// The catalog read again, after a statement has failed for what it did not find in the one that
+    /// was known: somebody may just have made it.
+    async fn newer(&self, error: SqlError) -> Result<Arc<Catalog>> {
+        if error.kind != ErrorKind::UnknownTable {
+            return Err(error);
+        }
+        let catalog = self.schema.fresh_at(&self.snapshot).await?;
+        match catalog.since == self.catalog.since {
+            true => Err(error),
+            false => Ok(catalog),
+        }
+    }
+
+    async fn run_under(
+        &self,
+        catalog: &Catalog,
+        prepared: &Prepared,
+        params: &Params,
+    ) -> Result<ResultSet> {
+        let engine = &*self.engine;
         match read_statement(engine, catalog, self.reader(), prepared, params).await {
             Some(result) => result,
             None => Err(SqlError::new(

@@ -246,8 +246,9 @@ mod tests {
         let sql =
             "CREATE TABLE t (a STRING(MAX), b INT64, c INT64, x INT64) PRIMARY KEY (a, b DESC, c)";
         let Ok(Statement::CreateTable(statement)) = parse(sql) else { unreachable!() };
-        let described = describe(&statement, 1, &Catalog::default()).expect("valid");
-        let catalog = Catalog::new(Timestamp::MIN, vec![described]).expect("valid");
+        let described =
+            describe(&statement, 1, Timestamp::MIN, &Catalog::default()).expect("valid");
+        let catalog = Catalog::new(Timestamp::MIN, &[described]).expect("valid");
         catalog.table("t").expect("there").clone()
     }
 

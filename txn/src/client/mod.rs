@@ -47,7 +47,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use truetime::Interval;
+use truetime::{Interval, Timestamp};
+
+/// Longest pause between two looks at the clock while a timestamp passes.
+const PASSED_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Carries requests to nodes. A lost request or reply shows as a future that does not end; the
 /// router stops waiting by itself.
@@ -188,6 +191,22 @@ impl Client {
     /// `ClockUnavailable`.
     pub fn now(&self) -> Result<Interval, Error> {
         self.inner.clock.now()
+    }
+
+    /// Ends when a timestamp has certainly passed, by this client's clock.
+    ///
+    /// # Errors
+    /// `ClockUnavailable`.
+    pub async fn passed(&self, at: Timestamp) -> Result<(), Error> {
+        loop {
+            let now = self.now()?;
+            if now.after(at) {
+                return Ok(());
+            }
+            let rest = at.next().since(now.earliest());
+            let pause = rest.clamp(Duration::from_micros(1), PASSED_PAUSE_MAX);
+            self.inner.clock.sleep(pause).await;
+        }
     }
 
     /// The placement this client uses.

@@ -199,11 +199,11 @@ fn nobody_is_coordinator_and_participant() {
 
 #[test]
 fn a_commit_that_waits_for_the_lease_stays_below_its_bound() {
-    for (before, commits) in [(ms(14).next().next(), true), (ms(14).next(), false)] {
+    for (bound, commits) in [(ms(14).next().next(), true), (ms(14).next(), false)] {
         let mut bench = Bench::new(ms(12)); // too short for any timestamp
         let writes = vec![Write { key: Key::from_static(b"k"), value: Some(Value::new()) }];
         let (txn, age, participants) = (WRITER, age(WRITER), Vec::new());
-        let before = Some(before);
+        let before = Some(bound);
         let body = Body::Commit { txn, age, holds_locks: false, writes, participants, before };
         let out = bench.ask(10, Some(bench.ballot), body);
         assert!(out.propose.is_empty(), "L4: nothing can be promised at the end of a lease");
@@ -212,7 +212,7 @@ fn a_commit_that_waits_for_the_lease_stays_below_its_bound() {
         bench.manager.tick(now(30), &mut out);
         match &out.propose[..] {
             [Command::Commit(record)] => {
-                assert!(commits && record.timestamp < before.expect("bounded"), "S1");
+                assert!(commits && record.timestamp < bound, "S1");
             }
             [Command::Abort { .. }] => assert!(!commits),
             other => panic!("{other:?}"),
