@@ -49,7 +49,7 @@ fn commit(c: &mut Cluster, coordinator: GroupId, participant: GroupId) -> Result
     let participants = vec![participant];
     let id = c.ask_leader(
         coordinator,
-        Body::Commit { txn, age, holds_locks: false, writes, participants },
+        Body::Commit { txn, age, holds_locks: false, writes, participants, before: None },
     );
     for _ in 0..100 {
         c.pass(50);
