@@ -32,7 +32,7 @@ use proto::universe::UniverseMap;
 use proto::{Error, Key, NodeId};
 use rpc::security::Security;
 use rpc::{CallError, Target};
-use sql::Database;
+use sql::{Database, Options};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -133,7 +133,9 @@ impl Cluster {
         let remote = Remote::new(wire.clone(), map.clone(), wanted);
         let client_clock = ClusterClock::new(clock.clone(), used);
         let client = make_client(remote, client_clock, &map.get());
-        let database = Database::open(client.clone()).await.map_err(ConnectError::NotServing)?;
+        // Other clients may change the schema (S1).
+        let database = Database::open_with(client.clone(), Options::shared()).await;
+        let database = database.map_err(ConnectError::NotServing)?;
         Ok(Cluster { wire, map, client, clock, database, tasks })
     }
 
