@@ -195,7 +195,10 @@ impl ReadOnlyTransaction {
     /// `UnknownTable`, `Type`, `SnapshotTooOld`.
     pub async fn read(&self, table: &str, key: &[Value]) -> Result<Option<Row>> {
         match read(&self.catalog, &self.reader(), table, key).await {
-            Err(error) => read(&*self.newer(error).await?, &self.reader(), table, key).await,
+            Err(error) => {
+                let newer = self.newer(error).await?;
+                read(&newer, &self.reader(), table, key).await
+            }
             found => found,
         }
     }
@@ -221,7 +224,10 @@ impl ReadOnlyTransaction {
             false => self.catalog.clone(),
         };
         match self.run_under(&catalog, prepared, params).await {
-            Err(error) => self.run_under(&*self.newer(error).await?, prepared, params).await,
+            Err(error) => {
+                let newer = self.newer(error).await?;
+                self.run_under(&newer, prepared, params).await
+            }
             result => result,
         }
     }
