@@ -3,6 +3,7 @@
 //! A query may keep all workers busy without a pause, and a busy runtime does not look at its
 //! signals. A thread of its own waits for them here, and wakes whoever waits.
 
+use crate::exit::Exit;
 use std::sync::{OnceLock, mpsc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -22,6 +23,17 @@ pub async fn ctrl_c() {
     if pressed.changed().await.is_err() {
         // Nobody listens: then it never comes.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Does something, unless Ctrl-C comes first; then it is dropped where it is.
+///
+/// # Errors
+/// Its own, or [`Exit::Interrupted`].
+pub async fn or_stopped<T>(work: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+    tokio::select! {
+        ended = work => ended,
+        () = ctrl_c() => Err(Exit::Interrupted("stopped".into())),
     }
 }
 

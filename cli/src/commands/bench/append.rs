@@ -9,7 +9,7 @@ use super::recording::{Draft, Recording, Seen};
 use super::tally::{Tally, Totals};
 use super::{Random, create, failed};
 use crate::exit::Exit;
-use crate::interrupt::{self, ctrl_c};
+use crate::interrupt::{self, or_stopped};
 use crate::target::{Opened, Target};
 use ::history::file::Header;
 use ::history::{Cell, Kind};
@@ -113,12 +113,9 @@ async fn append(opened: &Opened, arguments: &Arguments, bar: &ProgressBar) -> Re
         first: real_ns() / 1_000_000_000 * LISTS_OF_RUN,
         turns: (0..arguments.keys).map(|_| AtomicU64::new(0)).collect(),
     };
-    let worked = tokio::select! {
-        worked = work(&lists, arguments, seed, bar) => worked,
-        () = ctrl_c() => Err(Exit::Interrupted("stopped; what was written down is complete".into())),
-    };
-    let unsettled = lists.settle().await?;
-    worked?;
+    let worked = or_stopped(work(&lists, arguments, seed, bar)).await;
+    let unsettled = or_stopped(lists.settle()).await?;
+    worked?; // what was written down until then is complete
     bar.finish_and_clear();
     let totals = Arc::into_inner(lists.tally).map(Tally::end);
     let totals = totals.ok_or_else(|| Exit::failed("a client is still at work"))?;

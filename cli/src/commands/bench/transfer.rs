@@ -7,6 +7,7 @@ use crate::certificates::{Recorder, Told};
 use crate::clock::Faults;
 use crate::clock::fault::{self, Fault};
 use crate::exit::Exit;
+use crate::interrupt::{self, or_stopped};
 use crate::target::{Counts, Opened, Target};
 use clap::Args;
 use client::{
@@ -100,6 +101,7 @@ const OPENING_BALANCE: i64 = 1_000;
 /// When the universe fails, or the sum was not constant.
 pub async fn run(arguments: Arguments) -> Result<(), Exit> {
     arguments.faults.check(arguments.target.is_remote())?;
+    interrupt::take_over();
     let builder = Universe::builder().allow_clock_faults(arguments.faults.allow_clock_faults);
     let opened = arguments.target.open_with(builder).await?;
     let result = transfer(&opened, &arguments).await;
@@ -108,24 +110,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
 }
 
 async fn transfer(opened: &Opened, arguments: &Arguments) -> Result<(), Exit> {
-    let recorded = match &arguments.history {
-        Some(file) => Some(Recorded::begin(opened, file, &CARRIERS, OPENING_BALANCE).await?),
-        None => None,
-    };
-    let certificates = certificates(opened, arguments)?;
-    let accounts = Accounts { database: opened.database(), recorded };
-    patiently(async || accounts.prepare().await).await.map_err(failed)?;
-    let wanted = patiently(async || accounts.audit().await).await.map_err(failed)?;
-    let before = opened.counts().await;
-
+    let setting = or_stopped(prepare(opened, arguments)).await?;
     let tally = Arc::new(Tally::begin());
     let is_over = Arc::new(AtomicBool::new(false));
-    let faults = tokio::spawn(make_faults(arguments.fault.clone(), opened)?);
-    let auditor = tokio::spawn(watch(accounts.clone(), wanted, is_over.clone()));
-    let worked = work(arguments, &accounts, certificates.clone(), &tally).await;
+    let faults = tokio::spawn(make_faults(arguments.fault.clone(), opened));
+    let accounts = setting.accounts.clone();
+    let auditor = tokio::spawn(watch(accounts, setting.wanted, is_over.clone()));
+    let worked = work(arguments, &setting, &tally).await;
     is_over.store(true, Ordering::Relaxed);
-    let audits = auditor.await.map_err(Exit::failed)?.map_err(failed)?;
-    worked?;
+    let audits = or_stopped(async { auditor.await.map_err(Exit::failed)?.map_err(failed) }).await?;
     if faults.is_finished() {
         faults.await.map_err(Exit::failed)??;
     } else {
@@ -134,6 +127,49 @@ async fn transfer(opened: &Opened, arguments: &Arguments) -> Result<(), Exit> {
     // The clients have ended, and with them all other owners.
     let totals = Arc::into_inner(tally).map(Tally::end);
     let totals = totals.ok_or_else(|| Exit::failed("a client is still at work"))?;
+    let report = or_stopped(finish(opened, setting, audits, totals)).await?;
+    worked?; // what was written down until then is complete
+    if arguments.json {
+        println!("{}", report.object(arguments));
+    } else {
+        report.tell(arguments, opened).await;
+    }
+    match report.wrong {
+        Some(_) => Err(Exit::Failed("the sum of all accounts changed".into())),
+        None if report.totals.commits() == 0 => Err(Exit::Failed("nothing was committed".into())),
+        None => Ok(()),
+    }
+}
+
+/// What clients find when they begin.
+struct Setting {
+    accounts: Accounts,
+    certificates: Option<Arc<Recorder>>,
+    /// What all accounts add up to.
+    wanted: i64,
+    before: Counts,
+}
+
+async fn prepare(opened: &Opened, arguments: &Arguments) -> Result<Setting, Exit> {
+    let recorded = match &arguments.history {
+        Some(file) => Some(Recorded::begin(opened, file, &CARRIERS, OPENING_BALANCE).await?),
+        None => None,
+    };
+    let certificates = certificates(opened, arguments)?;
+    let accounts = Accounts { database: opened.database(), recorded };
+    patiently(async || accounts.prepare().await).await.map_err(failed)?;
+    let wanted = patiently(async || accounts.audit().await).await.map_err(failed)?;
+    Ok(Setting { accounts, certificates, wanted, before: opened.counts().await })
+}
+
+/// Adds up once more, and completes the files.
+async fn finish(
+    opened: &Opened,
+    setting: Setting,
+    audits: Audits,
+    totals: Totals,
+) -> Result<Report, Exit> {
+    let Setting { accounts, certificates, wanted, before } = setting;
     let after = opened.counts().await;
     let last = patiently(async || accounts.audit().await).await.map_err(failed)?;
     let unsettled = match &accounts.recorded {
@@ -144,61 +180,51 @@ async fn transfer(opened: &Opened, arguments: &Arguments) -> Result<(), Exit> {
         certificates.finish().map_err(Exit::failed)?;
     }
     let wrong = audits.wrong.or((last != wanted).then_some(last));
-    let report = Report { totals, before, after, audits: audits.count, wanted, wrong, unsettled };
-    if arguments.json {
-        println!("{}", report.object(arguments));
-    } else {
-        report.tell(arguments, opened).await;
-    }
-    match wrong {
-        Some(_) => Err(Exit::Failed("the sum of all accounts changed".into())),
-        None if report.totals.commits() == 0 => Err(Exit::Failed("nothing was committed".into())),
-        None => Ok(()),
-    }
+    Ok(Report { totals, before, after, audits: audits.count, wanted, wrong, unsettled })
 }
 
 /// Changes of clocks while clients are at work; only those of this process are changed here.
 fn make_faults(
     faults: Vec<Fault>,
     opened: &Opened,
-) -> Result<impl Future<Output = Result<(), Exit>> + use<>, Exit> {
+) -> impl Future<Output = Result<(), Exit>> + use<> {
     let clocks = match opened {
         Opened::Folder(universe) => Some(universe.clock_handle()),
         Opened::Servers(_) => None,
     };
-    Ok(async move {
+    async move {
         match clocks {
             Some(clocks) => fault::make(faults, clocks).await,
             None => Ok(()), // --fault wants --allow-clock-faults, which is refused then
         }
-    })
+    }
 }
 
 /// Has all clients at work until the time is over.
-async fn work(
-    arguments: &Arguments,
-    accounts: &Accounts,
-    certificates: Option<Arc<Recorder>>,
-    tally: &Arc<Tally>,
-) -> Result<(), Exit> {
+async fn work(arguments: &Arguments, setting: &Setting, tally: &Arc<Tally>) -> Result<(), Exit> {
     let until = Instant::now() + Duration::from_secs(u64::from(arguments.seconds));
     // Dropped, and with it all clients aborted, when this is.
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..arguments.clients {
         let client = Client {
             number: u32::from(number) + 1,
-            accounts: accounts.clone(),
+            accounts: setting.accounts.clone(),
             tally: tally.clone(),
-            certificates: certificates.clone(),
+            certificates: setting.certificates.clone(),
             random: Random(u64::from(number) + 1),
             with_sql: arguments.sql,
         };
         clients.spawn(client.work(until));
     }
-    while let Some(ended) = clients.join_next().await {
-        ended.map_err(Exit::failed)?.map_err(failed)?;
-    }
-    Ok(())
+    let all = async {
+        while let Some(ended) = clients.join_next().await {
+            ended.map_err(Exit::failed)?.map_err(failed)?;
+        }
+        Ok(())
+    };
+    let ended = or_stopped(all).await;
+    clients.shutdown().await;
+    ended
 }
 
 /// All that there is to tell.
@@ -286,7 +312,7 @@ impl Accounts {
     async fn prepare(&self) -> Result<(), SqlError> {
         match &self.recorded {
             Some(_) => Ok(()),
-            None => prepare(&self.database).await,
+            None => open_accounts(&self.database).await,
         }
     }
 
@@ -300,7 +326,7 @@ impl Accounts {
 }
 
 /// Creates what is missing; balances of an earlier run are left.
-async fn prepare(database: &Arc<Database>) -> Result<(), SqlError> {
+async fn open_accounts(database: &Arc<Database>) -> Result<(), SqlError> {
     create(database, TABLE, SCHEMA).await?;
     let prepared = database.run(|txn| async move {
         for carrier in CARRIERS {
