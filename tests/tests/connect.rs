@@ -1,5 +1,5 @@
-//! Clients of real servers on loopback: any of them leads to all, and work goes on while they die and
-//! come back, with nothing lost.
+//! Clients of real servers on loopback: any of them leads to all. (What happens when servers die and
+//! come back is the matrix of faults' business.)
 
 mod support;
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Three servers, each with a folder and a place of its own.
 struct Servers {
     folder: tempfile::TempDir,
-    running: Vec<Option<Process>>,
+    running: Vec<Process>,
     addresses: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ impl Servers {
         let mut servers = Servers { folder, running: Vec::new(), addresses: Vec::new() };
         for node in 1..=3 {
             let (process, address) = servers.start(node, "127.0.0.1:0");
-            servers.running.push(Some(process));
+            servers.running.push(process);
             servers.addresses.push(address);
         }
         servers
@@ -47,17 +47,6 @@ impl Servers {
         let address = place.split([',', ' ']).next().unwrap_or_default().to_owned();
         assert!(!address.is_empty(), "`{line}` instead of readiness");
         (process, address)
-    }
-
-    fn kill(&mut self, node: usize) {
-        self.running[node - 1].take().expect("it runs").kill();
-    }
-
-    /// Where it was before.
-    #[track_caller]
-    fn bring_back(&mut self, node: usize) {
-        let (process, _) = self.start(node as u32, &self.addresses[node - 1]);
-        self.running[node - 1] = Some(process);
     }
 
     fn beside(&self, name: &str) -> PathBuf {
@@ -90,10 +79,6 @@ impl Servers {
     }
 }
 
-fn length(file: &Path) -> u64 {
-    std::fs::metadata(file).map_or(0, |found| found.len())
-}
-
 #[track_caller]
 fn judged(what: &str, file: &Path) -> String {
     run(meridian().args(["check", what]).arg(file)).ok()
@@ -109,10 +94,12 @@ fn what_one_client_did_at_one_server_another_sees_at_another() {
     servers.sql(3, "UPDATE t SET v = 'zwei' WHERE k = 2;").ok();
     assert_eq!(servers.sql(1, "SELECT v FROM t WHERE k = 2;").ok(), "v\nzwei\n");
 
-    let clocks = servers.sql(2, "\\clock\n").ok();
-    for (line, name) in clocks.lines().zip(["n1", "n2", "n3", "client"]) {
-        assert!(line.starts_with(name) && line.contains('±'), "{clocks}");
-    }
+    let names = ["n1", "n2", "n3", "client"];
+    let is_shown = |(line, name): (&str, &str)| line.starts_with(name) && line.contains('±');
+    servers.until("n2 has heard of all servers, and their clocks are shown", || {
+        let clocks = servers.sql(2, "\\clock\n").ok();
+        clocks.lines().count() == names.len() && clocks.lines().zip(names).all(is_shown)
+    });
     let refused = servers.sql(2, "\\clock n1 offset=5ms\n").fails(&["n1", "Hint: "]);
     assert!(refused.contains("--allow-faults"), "{refused}");
 
@@ -124,38 +111,39 @@ fn what_one_client_did_at_one_server_another_sees_at_another() {
 }
 
 #[test]
-fn work_goes_on_while_servers_are_killed_and_come_back() {
-    let mut servers = Servers::three();
+fn workloads_at_servers_leave_histories_that_hold() {
+    let servers = Servers::three();
     let (bank, lists) = (servers.beside("bank"), servers.beside("lists"));
     let certificates = servers.beside("certificates");
     let mut command = servers.command(&["bench", "transfer", "--json"], &servers.all());
-    command.args(["--clients", "8", "--seconds", "12", "--history"]).arg(&bank);
+    command.args(["--clients", "8", "--seconds", "3", "--history"]).arg(&bank);
     let mut transfers = Process::start(command.arg("--certificates").arg(&certificates));
     let mut command = servers.command(&["bench", "append", "--json"], &servers.all());
-    command.args(["--clients", "4", "--seconds", "12", "--seed", "5", "--history"]).arg(&lists);
+    command.args(["--clients", "4", "--seconds", "3", "--seed", "5", "--history"]).arg(&lists);
     let mut appends = Process::start(&mut command);
-    for node in [1, 3] {
-        let before = (length(&bank), length(&lists));
-        let goes_on = || length(&bank) > before.0 && length(&lists) > before.1;
-        servers.until("both are at work", goes_on);
-        servers.kill(node);
-        let before = (length(&bank), length(&lists));
-        let goes_on = || length(&bank) > before.0 && length(&lists) > before.1;
-        servers.until("both go on without it", goes_on);
-        servers.bring_back(node);
-    }
     for (process, workload) in [(&mut transfers, "transfer"), (&mut appends, "append")] {
         let told = process.line().expect("an object at the end");
         println!("{told}");
         assert!(told.contains(&format!("\"workload\":\"{workload}\"")), "{told}");
-        assert!(
-            told.contains("\"longest_stall_ms\":") && !told.contains("\"commits\":0,"),
-            "{told}"
-        );
+        assert!(told.contains("\"longest_stall_ms\":"), "{told}");
+        assert!(!told.contains("\"commits\":0,"), "{told}");
     }
     assert!(judged("history", &bank).contains("no violation"));
     assert!(judged("history", &lists).contains("no violation"));
     assert!(judged("certificates", &certificates).contains("nothing wrong"));
+
+    let mut write = servers.command(&["bench", "write", "--writers", "4"], &servers.all());
+    let written = run(write.args(["--seconds", "1"])).ok();
+    assert!(written.contains("rows intact     yes"), "{written}");
+
+    // Ctrl-C: what was written down until then is complete.
+    let stopped = servers.beside("stopped");
+    let mut command = servers.command(&["bench", "append"], &servers.all());
+    let appends = Process::start(command.args(["--seconds", "600", "--history"]).arg(&stopped));
+    servers.until("it is at work", || std::fs::metadata(&stopped).is_ok_and(|f| f.len() > 0));
+    let (_, code) = appends.interrupt();
+    assert_eq!(code, Some(130));
+    assert!(judged("history", &stopped).contains("no violation"));
 }
 
 #[test]
