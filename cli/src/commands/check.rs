@@ -2,6 +2,7 @@
 
 mod certificates;
 mod compare;
+mod folders;
 mod history;
 
 use crate::exit::Exit;
@@ -10,17 +11,17 @@ use clap::Args;
 use compare::{Line, compare};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::{GroupId, NodeId};
-use spanserver::storage::{Engine, Pinned, Rocks, StorageError};
+use spanserver::storage::{Engine, Pinned, StorageError};
 use sql::{Row, Type, Value, timestamp_text};
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 /// What is checked.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// The replicas of every group, in the folder of a universe that nobody has open.
+    /// The replicas of every group, in the folder of a universe, or those of its servers, that nobody
+    /// has open.
     #[command(after_help = AFTER_HELP)]
     Replicas(Arguments),
     /// What clients did and saw, recorded by `bench transfer --history` or by anybody.
@@ -47,15 +48,17 @@ One line for each replica of each group:
 Examples:
   meridian check replicas --data ./universe
   meridian check replicas --data ./universe && echo 'nothing diverged'
+  meridian check replicas --data n1 --data n2 --data n3        folders of servers, all stopped
 
 The exit code is 1 when replicas differ; the first difference is named by group, key and slots.";
 
 /// Arguments of `meridian check replicas`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The folder of the universe; no process may have it open.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// The folder of a universe, or of a server; for the other servers once more. No process may have
+    /// one of them open.
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Vec<PathBuf>,
 }
 
 /// Runs the command.
@@ -71,10 +74,9 @@ pub fn run(command: Command) -> Result<(), Exit> {
 }
 
 fn replicas(arguments: &Arguments) -> Result<(), Exit> {
-    let _lock = lock(&arguments.data)?;
-    let engines = open(&arguments.data)?;
+    let disks = folders::take(&arguments.data)?;
     let nodes: Vec<(NodeId, &dyn Engine)> =
-        engines.iter().map(|(node, engine)| (*node, engine as &dyn Engine)).collect();
+        disks.engines.iter().map(|(node, engine)| (*node, engine as &dyn Engine)).collect();
     let difference = check(&nodes, &mut io::stdout())?;
     match difference {
         None => Ok(()),
@@ -117,48 +119,6 @@ fn groups_of(engine: &dyn Engine) -> Result<BTreeSet<GroupId>, StorageError> {
     let records = engine.read_meta(b"")?;
     let groups = records.iter().filter_map(|(key, _)| key.get(1..)?.first_chunk());
     Ok(groups.map(|group| GroupId(u32::from_be_bytes(*group))).collect())
-}
-
-/// Holds the lock of a universe's folder, as a process that has it open does.
-fn lock(data: &Path) -> Result<File, Exit> {
-    let folder = data.display();
-    if !data.join("universe.toml").is_file() {
-        return Err(Exit::failed(format!("there is no universe in {folder}")));
-    }
-    let name = data.join("meridian.lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(|error| Exit::failed(format!("opening {}: {error}", name.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder); // only makes the message better
-            let holder = holder.trim();
-            Err(Exit::failed(format!(
-                "the universe in {folder} is open in another process ({holder})\nHint: check it \
-                 when that process has ended"
-            )))
-        }
-        Err(TryLockError::Error(error)) => {
-            Err(Exit::failed(format!("locking {}: {error}", name.display())))
-        }
-    }
-}
-
-/// The storage of each server: `n1`, `n2`, …
-fn open(data: &Path) -> Result<Vec<(NodeId, Rocks)>, Exit> {
-    let folders = (1..).map(|node| (NodeId(node), data.join(format!("n{node}"))));
-    let present = folders.take_while(|(_, folder)| folder.is_dir());
-    let opened = present.map(|(node, folder)| match Rocks::open(&folder) {
-        Ok(engine) => Ok((node, engine)),
-        Err(error) => Err(Exit::failed(format!("the folder of {node}: {error}"))),
-    });
-    opened.collect()
 }
 
 fn bar(groups: usize) -> ProgressBar {

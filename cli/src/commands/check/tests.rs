@@ -4,7 +4,7 @@ use super::*;
 use bytes::Bytes;
 use proto::{Ballot, Key, Slot, codec};
 use spanserver::meta::{self, Applied};
-use spanserver::storage::{Durability, Memory, WriteOp};
+use spanserver::storage::{Durability, Memory, Rocks, WriteOp};
 use truetime::Timestamp;
 
 const G: GroupId = GroupId(3);
@@ -115,7 +115,7 @@ fn another_log_entry_is_named() {
 #[test]
 fn a_difference_in_a_folder_is_found() {
     let folder = tempfile::tempdir().unwrap();
-    let command = || Command::Replicas(Arguments { data: folder.path().to_owned() });
+    let command = || Command::Replicas(Arguments { data: vec![folder.path().to_owned()] });
     assert!(matches!(run(command()), Err(Exit::Failed(words)) if words.contains("no universe")));
     let work = async {
         let universe = client::Universe::builder().replicas(3).open(folder.path()).await.unwrap();
@@ -136,4 +136,35 @@ fn a_difference_in_a_folder_is_found() {
     engine.write(&[planted], Durability::Synced).unwrap();
     drop(engine);
     assert!(matches!(run(command()), Err(Exit::Failed(words)) if words.contains("key 'planted'")));
+}
+
+#[test]
+fn folders_of_servers_are_compared_if_they_belong_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = |node: u32, cluster: &str, name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.join("db")).unwrap();
+        let identity = format!("node = {node}\n[founding]\ncluster = \"{cluster}\"\n");
+        std::fs::write(path.join("node.toml"), identity).unwrap();
+        let engine = Rocks::open(&path.join("db")).unwrap();
+        meta::found(&engine, [G], &NODES).unwrap();
+        path
+    };
+    let replicas = |data: &[&PathBuf]| {
+        let data = data.iter().map(|folder| folder.to_path_buf()).collect();
+        run(Command::Replicas(Arguments { data }))
+    };
+    let fails = |data: &[&PathBuf], words: &str| match replicas(data) {
+        Err(Exit::Failed(text)) => assert!(text.contains(words), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    let [n1, n2] = [server(1, "u", "n1"), server(2, "u", "n2")];
+    replicas(&[&n1, &n2]).unwrap();
+    fails(&[&n1, &server(1, "u", "copy")], "two folders are of n1");
+    fails(&[&n1, &server(3, "v", "n3")], "is of the universe v");
+
+    let engine = Rocks::open(&n2.join("db")).unwrap();
+    engine.write(&[version("b", 0, "planted")], Durability::Synced).unwrap();
+    drop(engine);
+    fails(&[&n1, &n2], "key 'b'");
 }
