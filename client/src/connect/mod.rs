@@ -49,6 +49,11 @@ use wire::Wire;
 const FIRST_WITHIN: Duration = Duration::from_secs(3);
 /// How long the others are waited for when one has answered: they may be of another universe.
 const OTHERS_WITHIN: Duration = Duration::from_millis(300);
+/// How long the first try of a request may go unanswered: about as long as a group needs for another
+/// leader, when the one it has falls silent.
+const ATTEMPT_MS: u64 = 700;
+/// How long a later one may.
+const ATTEMPT_MS_MAX: u64 = 3_000;
 /// How long a clock of the client's own may take to have a bound.
 const CLOCK_WITHIN: Duration = Duration::from_secs(15);
 const CLOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -369,6 +374,8 @@ fn make_client(remote: Remote, clock: ClusterClock, map: &UniverseMap) -> Client
         client: rand::random(),
         seed: rand::random(),
         retention: Duration::from_secs(map.founding.retention_s),
+        attempt_ms: ATTEMPT_MS,
+        attempt_ms_max: ATTEMPT_MS_MAX,
         ..ClientConfig::default()
     };
     Client::new(Arc::new(remote), Arc::new(clock), Arc::new(placement), config)

@@ -50,10 +50,25 @@ impl Remote {
 
 impl Transport for Remote {
     fn call(&self, node: NodeId, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
+        let attempt = self.attempt(node, request);
+        async move {
+            match attempt.await {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn attempt(
+        &self,
+        node: NodeId,
+        request: Request,
+    ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
         match self.target(node) {
             Some(to) => self.wire.ask(to, request),
             // Nothing was sent, so nothing happened: another node may be asked.
-            None => async { Err(Error::NotLeader { hint: None }) }.boxed(),
+            None => async { Some(Err(Error::NotLeader { hint: None })) }.boxed(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a connection needs of the network: two questions. The rest of [`connect`](super) is the same
 //! whoever carries them, so its tests can do without sockets.
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use proto::Error;
 use proto::control::{ControlReply, ControlRequest};
@@ -16,9 +17,11 @@ const ASK_WITHIN: Duration = Duration::from_secs(20);
 
 /// Carries questions.
 pub(super) trait Wire: Send + Sync + 'static {
-    /// A request to a group at a node. A lost request or answer shows as a future that does not end
-    /// ([`txn::client::Transport`]); dropped, it is not waited for at the server either.
-    fn ask(&self, to: Target, request: Request) -> BoxFuture<'static, Result<Reply, Error>>;
+    /// A request to a group at a node. `None` as soon as it is known that no answer will come: it may
+    /// have been carried out ([`txn::client::Transport::attempt`]). Dropped, it is not waited for at
+    /// the server either.
+    fn ask(&self, to: Target, request: Request)
+    -> BoxFuture<'static, Option<Result<Reply, Error>>>;
 
     /// A question about the universe; after `within` it is lost.
     fn control(
@@ -42,8 +45,20 @@ impl Grpc {
 }
 
 impl Wire for Grpc {
-    fn ask(&self, to: Target, request: Request) -> BoxFuture<'static, Result<Reply, Error>> {
-        self.0.ask(&to, &request, ASK_WITHIN)
+    fn ask(
+        &self,
+        to: Target,
+        request: Request,
+    ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
+        let call = self.0.try_ask(&to, &request, ASK_WITHIN);
+        async move {
+            match call.await {
+                Ok(reply) => Some(Ok(reply)),
+                Err(CallError::Lost { .. }) => None,
+                Err(error) => Some(Err(error.into())),
+            }
+        }
+        .boxed()
     }
 
     fn control(

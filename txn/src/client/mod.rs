@@ -105,6 +105,9 @@ pub struct ClientConfig {
     pub seed: u64,
     /// How long one request may go unanswered before it is repeated.
     pub attempt_ms: u64,
+    /// How far that grows, twice as long with each time that nobody answers, so that whoever is slow,
+    /// and not gone, comes to an end. Below `attempt_ms`: not at all.
+    pub attempt_ms_max: u64,
     /// How long an operation is tried altogether.
     pub operation_ms: u64,
     /// How far back versions are kept (R5).
@@ -122,6 +125,7 @@ impl Default for ClientConfig {
             client: 0,
             seed: 0,
             attempt_ms: 2_000,
+            attempt_ms_max: 0,
             operation_ms: 10_000,
             retention: Duration::from_secs(3_600),
             retries_max: 64,

@@ -42,6 +42,8 @@ struct Search {
     timeless: BTreeMap<NodeId, String>,
     /// How often in a row the answer was that there is too much to do.
     full: u32,
+    /// How often there was no answer.
+    silent: u32,
 }
 
 /// What is known of a group's leadership; a hint, the server decides (X12).
@@ -61,6 +63,7 @@ pub struct Router {
     /// For the jitter of pauses.
     rng: Mutex<SmallRng>,
     attempt: Duration,
+    attempt_max: Duration,
     operation: Duration,
 }
 
@@ -80,6 +83,7 @@ impl Router {
             // A stream of its own: what is drawn here does not shuffle what is drawn elsewhere.
             rng: Mutex::new(SmallRng::seed_from_u64(config.seed.wrapping_add(1))),
             attempt: Duration::from_millis(config.attempt_ms),
+            attempt_max: Duration::from_millis(config.attempt_ms_max),
             operation: Duration::from_millis(config.operation_ms),
         }
     }
@@ -120,8 +124,13 @@ impl Router {
         let mut now = self.clock.now()?;
         let give_up = limits.give_up_at(now)?;
         let mut target = self.leader(group);
-        let mut search =
-            Search { turn: target.node, hinted: false, timeless: BTreeMap::new(), full: 0 };
+        let mut search = Search {
+            turn: target.node,
+            hinted: false,
+            timeless: BTreeMap::new(),
+            full: 0,
+            silent: 0,
+        };
         loop {
             let request = Request {
                 group,
@@ -130,7 +139,7 @@ impl Router {
                 deadline: give_up.min(now.latest().plus_micros(REQUEST_US_MAX)),
                 body: body.clone(),
             };
-            let patience = self.attempt.min(give_up.since(now.latest()));
+            let patience = self.patience(search.silent).min(give_up.since(now.latest()));
             let answer = self.attempt(target.node, request, patience).await;
             search.timeless.remove(&target.node);
             let full = matches!(answer, Some(Err(Error::ResourceExhausted(_))));
@@ -170,7 +179,10 @@ impl Router {
                     search.timeless.insert(target.node, reason);
                     target = self.next_target(group, &mut search, None);
                 }
-                None => target = self.next_target(group, &mut search, None),
+                None => {
+                    search.silent += 1;
+                    target = self.next_target(group, &mut search, None);
+                }
                 Some(Err(Error::ResourceExhausted(_))) => {}
                 Some(Err(error)) => return Err(error),
             }
@@ -196,6 +208,11 @@ impl Router {
         }
         self.forget(group);
         self.no_leader(group, search)
+    }
+
+    /// How long an attempt may take, after so many without an answer.
+    fn patience(&self, silent: u32) -> Duration {
+        (self.attempt * (1 << silent.min(8))).min(self.attempt.max(self.attempt_max))
     }
 
     /// The pause before the next attempt: short while a leader is looked for, growing and with

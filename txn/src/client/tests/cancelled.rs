@@ -193,6 +193,21 @@ fn a_snapshot_has_a_deadline_too() {
 }
 
 #[test]
+fn who_is_slow_is_waited_for_longer_each_time() {
+    // An answer takes 120 ms, longer than the first two attempts last: 50 and 100 ms.
+    let world = World::new(0, 1, 1);
+    world.slow_down(60 * MS);
+    for (attempt_ms_max, is_answered) in [(0, false), (100, false), (1_000, true)] {
+        let (client, key) = (world.patient_client(attempt_ms_max, attempt_ms_max), world.key(1, 0));
+        let before_us = world.now_us();
+        let read = world.run(async move { client.begin().expect("a clock").get(&key).await });
+        assert_eq!(read.is_ok(), is_answered, "{attempt_ms_max}: {read:?}");
+        let took_us = world.now_us() - before_us;
+        assert_eq!(took_us < 300_000, is_answered, "{took_us}");
+    }
+}
+
+#[test]
 fn attempts_can_be_counted() {
     let world = World::new(0, 1, 1);
     let client = world.client(1);

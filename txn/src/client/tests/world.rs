@@ -130,10 +130,16 @@ impl World {
     }
 
     pub fn client(&self, number: u64) -> Client {
+        self.patient_client(number, 0)
+    }
+
+    /// One that waits longer for those who do not answer, up to so long.
+    pub fn patient_client(&self, number: u64, attempt_ms_max: u64) -> Client {
         let config = ClientConfig {
             client: number,
             seed: number,
             attempt_ms: 50,
+            attempt_ms_max,
             operation_ms: 2_000,
             keep_alive_ms: 300,
             ..ClientConfig::default()
@@ -161,6 +167,12 @@ impl World {
 
     pub fn prefer(&self, node: u32) {
         self.0.lock().local = Some(NodeId(node));
+    }
+
+    /// What a message takes from now on.
+    pub fn slow_down(&self, delay: Duration) {
+        let delay_us = u64::try_from(delay.as_micros()).expect("less than an age");
+        self.0.lock().network.delay_us = delay_us..delay_us + 1;
     }
 
     pub fn sever(&self, loss: f64) {
