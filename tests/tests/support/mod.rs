@@ -224,10 +224,13 @@ pub fn meridian() -> Command {
     Command::new(binary())
 }
 
-/// Where the binary is, after building it once.
+/// Where the binary is, after building it once; `MERIDIAN_BINARY` names one of another profile.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(given) = env::var_os("MERIDIAN_BINARY") {
+            return given.into();
+        }
         // target/PROFILE/deps/this-test
         let test = env::current_exe().expect("a test has a path");
         let folder = test.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
