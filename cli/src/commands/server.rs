@@ -1,7 +1,7 @@
 //! `meridian server`: one node of a cluster.
 //!
 //! What it is told comes from flags, the environment and a file ([`sources`]), which all have the
-//! names of one table ([`fields`]); [`settings`] understands and checks it, [`print`] shows it.
+//! names of one table ([`fields`]); [`settings`] understands and checks it, [`print`](mod@print) shows it.
 //! [`life`] starts the node, says when it serves, and stops it when it is asked to; [`logs`] writes
 //! what it has to say.
 

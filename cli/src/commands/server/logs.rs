@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! 2026-11-21T23:41:07.123456Z  INFO n1 cluster::server: listening on 127.0.0.1:7101
-//! {"time":"2026-11-21T23:41:07.123456Z","level":"INFO","node":1,"target":"cluster::server","message":"…"}
+//! {"time":"2026-11-21T23:41:07.123456Z","level":"INFO","node":1,"target":"rpc::links","message":"…"}
 //! ```
+//!
+//! What else an event has stands behind the message, or in an object `fields`, so that it does not
+//! get into the way of what every line has: an event about another node has a `node` too.
 //!
 //! Times are the host's, for people; the protocol goes by another clock (T1).
 
@@ -91,7 +94,12 @@ impl Lines {
         line.insert("level".to_owned(), json!(event.metadata().level().as_str()));
         line.insert("node".to_owned(), json!(self.node));
         line.insert("target".to_owned(), json!(event.metadata().target()));
-        event.record(&mut JsonFields(&mut line));
+        let mut fields = Map::new();
+        event.record(&mut JsonFields(&mut fields));
+        line.extend(fields.remove_entry("message"));
+        if !fields.is_empty() {
+            line.insert("fields".to_owned(), Value::Object(fields));
+        }
         writeln!(writer, "{}", Value::Object(line))
     }
 }

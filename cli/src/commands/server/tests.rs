@@ -283,7 +283,7 @@ fn logged(form: LogForm) -> String {
         .event_format(logs::Lines { node: 3, form })
         .finish();
     tracing::subscriber::with_default(subscriber, || {
-        tracing::warn!(target: "rpc", peer = 2, reason = "one\ntwo", "refused {}", "it");
+        tracing::warn!(target: "rpc", node = 2, reason = "one\ntwo", "refused {}", "it");
     });
     let bytes = lines.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -294,7 +294,7 @@ fn an_event_is_one_line_with_time_level_and_node() {
     let line = logged(LogForm::Text);
     let (time, rest) = line.split_at("2026-11-21T23:41:07.123456Z".len());
     assert!(time.starts_with("20") && time.ends_with('Z'), "{line}");
-    assert_eq!(rest, "  WARN n3 rpc: refused it peer=2 reason=one; two\n");
+    assert_eq!(rest, "  WARN n3 rpc: refused it node=2 reason=one; two\n");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn an_event_is_one_object_of_json() {
     assert_eq!(object["node"], 3);
     assert_eq!(object["target"], "rpc");
     assert_eq!(object["message"], "refused it");
-    assert_eq!(object["peer"], 2);
-    assert_eq!(object["reason"], "one\ntwo");
+    assert_eq!(object["fields"]["node"], 2);
+    assert_eq!(object["fields"]["reason"], "one\ntwo");
     assert!(object["time"].as_str().unwrap().ends_with('Z'), "{line}");
 }
