@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/healthz` | 200 while the threads that own groups answer within [`ANSWER_MAX`], 503 otherwise: restart it |
 //! | `/readyz` | 200 while it should be sent work, 503 with the reasons otherwise: send it none |
-//! | `/metrics` | everything in [`metrics`](crate::metrics), in Prometheus' text format |
+//! | `/metrics` | everything in [`metrics`], in Prometheus' text format |
 //! | `/` | which pages there are |
 //!
 //! Readiness is by lease health: a node is ready while it belongs to a universe, has a bound on its
