@@ -17,14 +17,14 @@ pub(crate) struct Atlas {
     map: watch::Sender<Arc<UniverseMap>>,
     /// Where nodes were heard from themselves, which is newer than the map.
     heard: Mutex<BTreeMap<NodeId, String>>,
-    /// Held by whoever writes the file.
-    keeping: Mutex<()>,
+    /// Held by whoever takes a map.
+    taking: Mutex<()>,
 }
 
 impl Atlas {
     pub fn new(me: NodeId, folder: PathBuf, map: UniverseMap) -> Atlas {
         let (map, _) = watch::channel(Arc::new(map));
-        Atlas { me, folder, map, heard: Mutex::default(), keeping: Mutex::default() }
+        Atlas { me, folder, map, heard: Mutex::default(), taking: Mutex::default() }
     }
 
     /// The copy.
@@ -39,13 +39,9 @@ impl Atlas {
 
     /// A map was heard of; it counts if it is newer.
     pub fn offer(&self, map: UniverseMap) {
-        let _keeping = self.keeping.lock();
+        let _one_at_a_time = self.taking.lock();
         if map.version <= self.map().version {
             return;
-        }
-        // Without it the others are found over `--join` after a restart: no reason to stop.
-        if let Err(error) = keep_map(&self.folder, &map) {
-            tracing::warn!(%error, "the map of the universe is not kept");
         }
         let before = self.map();
         let moved = |node: &NodeId| {
@@ -62,6 +58,24 @@ impl Atlas {
             }
             newer
         });
+    }
+
+    /// Keeps the newest copy in the data folder, for as long as the node runs.
+    pub async fn keep(self: Arc<Self>) {
+        let mut changes = self.subscribe();
+        let mut kept = self.map().version;
+        while changes.changed().await.is_ok() {
+            let (map, folder) = (self.map(), self.folder.clone());
+            if map.version <= kept {
+                continue;
+            }
+            kept = map.version;
+            let written = tokio::task::spawn_blocking(move || keep_map(&folder, &map)).await;
+            // Without it the others are found over `--join` after a restart: no reason to stop.
+            if let Ok(Err(error)) = written {
+                tracing::warn!(%error, "the map of the universe is not kept");
+            }
+        }
     }
 
     /// A node says itself where it is reached.

@@ -1,6 +1,6 @@
 //! Carries out what `placement` plans, where this node leads the root group.
 
-use crate::root::Root;
+use crate::root::{Root, Seen};
 use placement::{Group, Node, Situation, Step, plan};
 use proto::request::{Body, Members};
 use proto::universe::UniverseMap;
@@ -21,14 +21,13 @@ const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 
 /// Runs for as long as the node does.
 pub(crate) async fn drive(root: Arc<Root>) {
-    let mut leads_since: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if root.leads().await.is_err() {
-            leads_since = None;
+            root.seen.lock().leads_since = None;
             continue;
         }
-        let since = *leads_since.get_or_insert_with(Instant::now);
+        let since = *root.seen.lock().leads_since.get_or_insert_with(Instant::now);
         if since.elapsed() < LISTEN_FOR && !is_founding(&root.atlas.map()) {
             continue;
         }
@@ -56,9 +55,13 @@ fn look(root: &Root) -> Situation {
     let nodes = map.nodes.values().map(|info| (info.node, node(info))).collect();
     let mut seen = root.seen.lock();
     let now = Instant::now();
-    seen.under_way.retain(|group, (until, wanted)| {
+    let Seen { under_way, tried, .. } = &mut *seen;
+    under_way.retain(|group, (until, wanted)| {
         let there = map.groups.get(group).map(|descriptor| &descriptor.members);
         let done = wanted.as_ref().is_some_and(|wanted| there == Some(wanted));
+        if done {
+            tried.remove(group);
+        }
         now < *until && !done
     });
     let mut leaders: BTreeMap<GroupId, NodeId> = BTreeMap::new();
@@ -71,6 +74,7 @@ fn look(root: &Root) -> Situation {
         members: descriptor.members.clone(),
         leader: leaders.get(&descriptor.group).copied(),
         changing: seen.under_way.contains_key(&descriptor.group),
+        tried: seen.tried.get(&descriptor.group).copied().unwrap_or(0),
     };
     let groups = map.groups.values().map(|d| (d.group, group(d))).collect();
     Situation { replicas: map.founding.replicas, nodes, groups }
@@ -82,7 +86,13 @@ fn begin(root: &Arc<Root>, step: Step) {
         Step::Members(_, members) => (Body::Members(members.clone()), Some(members), CHANGE_WITHIN),
         Step::Lead(_, to) => (Body::Transfer { to }, None, TRY_AGAIN),
     };
-    root.seen.lock().under_way.insert(group, (Instant::now() + within, wanted));
+    {
+        let mut seen = root.seen.lock();
+        if wanted.is_some() {
+            *seen.tried.entry(group).or_default() += 1;
+        }
+        seen.under_way.insert(group, (Instant::now() + within, wanted));
+    }
     let root = root.clone();
     tokio::spawn(async move {
         tracing::debug!(%group, ?body, "placement");

@@ -1,5 +1,6 @@
 //! What a server does with what comes over the network.
 
+use crate::root::same_time;
 use crate::server::Inner;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use proto::request::{Body, Reply, Request};
 use proto::universe::UniverseMap;
 use proto::{Error, GroupId, NodeId, codec};
 use rpc::Hello;
+use rpc::links::Links;
 use rpc::security::Caller;
 use rpc::server::Handler;
 use spanserver::{Message, Server};
@@ -97,8 +99,17 @@ impl Handler for Service {
         }
     }
 
+    fn cluster(&self) -> String {
+        self.inner.atlas.map().founding.cluster.clone()
+    }
+
     fn hello(&self, hello: &Hello) -> Result<(), String> {
         let map = self.inner.atlas.map();
+        let links = self.inner.links.get().map(Links::hello);
+        if let Some(me) = links {
+            let theirs = (hello.node, hello.host.as_str(), hello.clock.as_str());
+            same_time((me.node, me.host.as_str(), me.clock.as_str()), theirs)?;
+        }
         match map.nodes.get(&hello.node) {
             Some(known) if known.instance != hello.instance => {
                 Err(format!("{} is known with another data folder", hello.node))

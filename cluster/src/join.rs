@@ -27,8 +27,8 @@ pub(crate) async fn enter(
         let mut reasons = Vec::new();
         for address in addresses {
             match ask(connections, address, request).await {
-                Ok(joined) => return Ok(joined),
-                Err(CallError::Refused(Error::FailedPrecondition(reason))) => {
+                Ok(Ok(joined)) => return Ok(joined),
+                Ok(Err(reason)) => {
                     return Err(StartError::Refused { node: request.info.node, reason });
                 }
                 Err(error) => reasons.push(format!("{address}: {error}")),
@@ -43,17 +43,32 @@ pub(crate) async fn enter(
     }
 }
 
+/// Whether there is a universe behind one of these addresses already.
+pub(crate) async fn is_there(connections: &Connections, addresses: &[String]) -> bool {
+    for address in addresses {
+        let asked =
+            connections.control(&Target::address(address), &ControlRequest::Map, ANSWER_WITHIN);
+        if let Ok(ControlReply::Map(map)) = asked.await
+            && !map.founding.cluster.is_empty()
+        {
+            return true;
+        }
+    }
+    false
+}
+
 /// Asks one address, and whoever leads the root group as far as that knows.
 pub(crate) async fn ask(
     connections: &Connections,
     address: &str,
     request: &JoinRequest,
-) -> Result<Joined, CallError> {
+) -> Result<Result<Joined, String>, CallError> {
     let mut target = Target::address(address);
     for _ in 0..3 {
         let join = ControlRequest::Join(request.clone());
         match connections.control(&target, &join, ANSWER_WITHIN).await {
-            Ok(ControlReply::Joined(joined)) => return Ok(*joined),
+            Ok(ControlReply::Joined(joined)) => return Ok(Ok(*joined)),
+            Ok(ControlReply::Refused { reason, .. }) => return Ok(Err(reason)),
             Ok(_) => {
                 return Err(Error::InvalidArgument("an answer to something else".into()).into());
             }

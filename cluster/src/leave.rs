@@ -21,7 +21,8 @@ pub(crate) struct HandOver<'a> {
     pub node: &'a Node,
     pub atlas: &'a Atlas,
     pub links: &'a Links,
-    begun: BTreeMap<GroupId, Instant>,
+    /// When each was handed on last, and how often.
+    begun: BTreeMap<GroupId, (Instant, usize)>,
 }
 
 impl<'a> HandOver<'a> {
@@ -67,13 +68,14 @@ impl<'a> HandOver<'a> {
         let led: Vec<GroupStatus> = led.collect();
         let connected = self.links.report();
         for (turn, status) in led.iter().enumerate() {
-            let tried = self.begun.get(&status.group);
-            if tried.is_some_and(|at| at.elapsed() < TRY_AGAIN) {
+            let tried = self.begun.get(&status.group).copied();
+            if tried.is_some_and(|(at, _)| at.elapsed() < TRY_AGAIN) {
                 continue;
             }
+            let tries = tried.map_or(0, |(_, tries)| tries); // another one each time
             let fit = |node: &NodeId| connected.get(node).is_some_and(|peer| peer.connected);
-            if let Some(to) = self.successor(status, fit, turn) {
-                self.begun.insert(status.group, Instant::now());
+            if let Some(to) = self.successor(status, fit, turn + tries) {
+                self.begun.insert(status.group, (Instant::now(), tries + 1));
                 self.hand(status.group, to);
             }
         }

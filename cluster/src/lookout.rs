@@ -122,6 +122,7 @@ impl Lookout {
         for node in self.candidates() {
             let node = next.take().unwrap_or(node);
             match self.tell(node, beat.clone()).await {
+                Ok(reply) if self.is_final(&reply) => return,
                 Ok(reply) => {
                     *master = Some(node);
                     if let ControlReply::Map(map) = reply {
@@ -130,11 +131,6 @@ impl Lookout {
                     return;
                 }
                 Err(Error::NotLeader { hint }) => next = hint,
-                Err(Error::FailedPrecondition(why)) => {
-                    tracing::error!(reason = why, "the universe does not know this node");
-                    self.expelled.send_replace(Some(why));
-                    return;
-                }
                 Err(error) => tracing::debug!(%node, %error, "no word from there"),
             }
         }
@@ -173,7 +169,8 @@ impl Lookout {
             // Its copy of the map is lost: whoever let it in may do so again.
             for address in &self.entrances {
                 match join::ask(&self.transport.connections, address, &request).await {
-                    Ok(joined) => self.atlas.offer(joined.map),
+                    Ok(Ok(joined)) => self.atlas.offer(joined.map),
+                    Ok(Err(reason)) => tracing::warn!(address, reason, "no way in"),
                     Err(error) => tracing::debug!(address, %error, "no way in"),
                 }
             }
@@ -193,16 +190,25 @@ impl Lookout {
                     self.atlas.offer(joined.map);
                     return true;
                 }
+                Ok(reply) if self.is_final(&reply) => return true,
                 Err(Error::NotLeader { hint }) => next = hint,
-                Err(Error::FailedPrecondition(why)) => {
-                    tracing::error!(reason = why, "the universe does not take this node back");
-                    self.expelled.send_replace(Some(why));
-                    return true;
-                }
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%node, %error, "it does not take this node back"),
             }
         }
         false
+    }
+
+    /// The own universe wants nothing to do with this node any more. What anybody else says about that
+    /// does not matter.
+    fn is_final(&self, reply: &ControlReply) -> bool {
+        let ControlReply::Refused { cluster, reason } = reply else { return false };
+        let ours = *cluster == self.atlas.map().founding.cluster;
+        if ours {
+            tracing::error!(reason, "the universe does not take this node");
+            self.expelled.send_replace(Some(reason.clone()));
+        }
+        ours
     }
 
     async fn tell(&self, node: NodeId, beat: Heartbeat) -> Result<ControlReply, Error> {

@@ -30,10 +30,14 @@ pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(4);
 /// What the root group's leader remembers.
 #[derive(Default)]
 pub(crate) struct Seen {
+    /// Since when it leads; before that it has heard nobody.
+    pub leads_since: Option<Instant>,
     /// The newest heartbeat of each node.
     pub heartbeats: BTreeMap<NodeId, (Instant, Heartbeat)>,
     /// Changes that were begun, until when they are waited for, and which voters they bring.
     pub under_way: BTreeMap<GroupId, (Instant, Option<proto::request::Members>)>,
+    /// How often a change of a group's members was begun since one came about.
+    pub tried: BTreeMap<GroupId, u32>,
 }
 
 /// See the [module](self).
@@ -69,28 +73,37 @@ impl Root {
 
     /// A node wants in, or back.
     pub async fn join(&self, request: JoinRequest) -> Result<ControlReply, Error> {
+        let ours = &self.atlas.map().founding.cluster;
+        if request.cluster.as_ref().is_some_and(|cluster| cluster != ours) {
+            return Err(Error::NotLeader { hint: None }); // it asks at an address that is ours now
+        }
         self.leads().await?;
         let map = self.reload().await?;
-        admit(&map, &request)?;
+        if let Err(reason) = admit(&map, &request.info) {
+            return Ok(self.refused(reason));
+        }
         let info = request.info;
-        let known_as = info.instance.clone();
-        rows::change_node(&self.client, info.node, |there| match there {
-            Some(there) if there.instance != known_as => Err(lost_disk(info.node)),
-            Some(there) if there.state == NodeState::Removed => Err(given_up(info.node)),
-            Some(there) => {
-                let back = NodeInfo { state: there.state, replaced_by: None, ..info.clone() };
-                Ok((there != back).then_some(back))
+        rows::change_node(&self.client, info.node, |there| {
+            // Between the look and now somebody else may have come under this number.
+            let other = |there: &NodeInfo| there.instance != info.instance;
+            if there.as_ref().is_some_and(|there| other(there) || there.state == NodeState::Removed)
+            {
+                return Err(Error::aborted("the node has changed meanwhile"));
             }
-            None => {
-                let state = NodeState::Active;
-                Ok(Some(NodeInfo { state, replaced_by: None, ..info.clone() }))
-            }
+            let state = there.as_ref().map_or(NodeState::Active, |there| there.state);
+            let now = NodeInfo { state, replaced_by: None, ..info.clone() };
+            Ok((there.as_ref() != Some(&now)).then_some(now))
         })
         .await?;
         tracing::info!(node = %info.node, address = info.address, zone = info.zone, "joined");
         let map = UniverseMap::clone(&*self.reload().await?);
         let certificate_key = self.certificate_key.clone();
         Ok(ControlReply::Joined(Box::new(Joined { map, certificate_key })))
+    }
+
+    fn refused(&self, reason: String) -> ControlReply {
+        let cluster = self.atlas.map().founding.cluster.clone();
+        ControlReply::Refused { cluster, reason }
     }
 
     /// A node lives.
@@ -103,17 +116,31 @@ impl Root {
         if !map.nodes.contains_key(&beat.node) {
             map = self.reload().await?;
         }
-        let info = map.nodes.get(&beat.node);
-        let info = info.ok_or_else(|| {
-            Error::FailedPrecondition(format!("{} has not joined this universe", beat.node))
-        })?;
-        if info.instance != beat.instance {
-            return Err(lost_disk(beat.node));
+        match map.nodes.get(&beat.node) {
+            None => return Ok(self.refused(format!("{} has not joined this universe", beat.node))),
+            Some(info) if info.instance != beat.instance => {
+                return Ok(self.refused(lost_disk(beat.node)));
+            }
+            Some(info) if info.state == NodeState::Removed => {
+                return Ok(self.refused(given_up(beat.node)));
+            }
+            Some(_) => {}
         }
-        if info.state == NodeState::Removed {
-            return Err(given_up(beat.node));
+        self.seen.lock().heartbeats.insert(beat.node, (Instant::now(), beat.clone()));
+        let map = self.note(&map, &beat).await?;
+        if map.version > beat.version {
+            return Ok(ControlReply::Map(Box::new(UniverseMap::clone(&map))));
         }
-        let moved = info.address != beat.address;
+        Ok(ControlReply::Done)
+    }
+
+    /// Writes down what has moved: the node, or groups that it leads.
+    async fn note(
+        &self,
+        map: &Arc<UniverseMap>,
+        beat: &Heartbeat,
+    ) -> Result<Arc<UniverseMap>, Error> {
+        let moved = map.nodes.get(&beat.node).is_some_and(|info| info.address != beat.address);
         let newer = |d: &&Descriptor| {
             map.groups.get(&d.group).is_none_or(|known| known.generation < d.generation)
         };
@@ -128,15 +155,7 @@ impl Root {
         if !changed.is_empty() {
             rows::describe(&self.client, &changed).await?;
         }
-        if moved || !changed.is_empty() {
-            map = self.reload().await?;
-        }
-        let version = beat.version;
-        self.seen.lock().heartbeats.insert(beat.node, (Instant::now(), beat));
-        if map.version > version {
-            return Ok(ControlReply::Map(Box::new(UniverseMap::clone(&map))));
-        }
-        Ok(ControlReply::Done)
+        if moved || !changed.is_empty() { self.reload().await } else { Ok(map.clone()) }
     }
 
     /// A node drains, or does not any more.
@@ -145,7 +164,9 @@ impl Root {
         let state = if on { NodeState::Draining } else { NodeState::Active };
         rows::change_node(&self.client, node, |there| match there {
             None => Err(unknown(&self.atlas.map(), node)),
-            Some(there) if there.state == NodeState::Removed => Err(given_up(node)),
+            Some(there) if there.state == NodeState::Removed => {
+                Err(Error::FailedPrecondition(given_up(node)))
+            }
             Some(there) => Ok((there.state != state).then_some(NodeInfo { state, ..there })),
         })
         .await?;
@@ -162,7 +183,14 @@ impl Root {
         if !map.nodes.contains_key(&lost) {
             return Err(unknown(&map, lost));
         }
-        if self.is_alive(lost) {
+        let (leads_since, heard) = {
+            let seen = self.seen.lock();
+            (seen.leads_since, seen.heartbeats.get(&lost).map(|(at, _)| *at))
+        };
+        if leads_since.is_none_or(|since| since.elapsed() < ALIVE_FOR) {
+            return refused("who lives is not known yet: ask again in a few seconds".into());
+        }
+        if heard.is_some_and(|at| at.elapsed() < ALIVE_FOR) {
             return refused(format!("{lost} lives: drain it and stop it first"));
         }
         if let Some(by) = by {
@@ -191,52 +219,61 @@ impl Root {
     }
 }
 
-/// Whether a node may come in, as far as the map tells.
-fn admit(map: &UniverseMap, request: &JoinRequest) -> Result<(), Error> {
-    let info = &request.info;
-    let refused = |why: String| Err(Error::FailedPrecondition(why));
+/// Whether a node may come in, as far as the map tells; if not, why.
+fn admit(map: &UniverseMap, info: &NodeInfo) -> Result<(), String> {
     if info.node == NodeId(0) {
-        return refused("a node's number is 1 or more".into());
-    }
-    if let Some(other) = request.cluster.as_ref().filter(|other| **other != map.founding.cluster) {
-        let ours = &map.founding.cluster;
-        return refused(format!("its folder is of universe {other}, this is {ours}"));
+        return Err("a node's number is 1 or more".into());
     }
     if let Some(there) = map.nodes.get(&info.node) {
-        if there.instance != info.instance {
-            return Err(lost_disk(info.node));
-        }
-        if there.state == NodeState::Removed {
-            return Err(given_up(info.node));
-        }
+        return match there {
+            there if there.instance != info.instance => Err(lost_disk(info.node)),
+            there if there.state == NodeState::Removed => Err(given_up(info.node)),
+            // Its links tell whether it goes by the others' clock: after a restart of the host all
+            // rows are of the boot before.
+            _ => Ok(()),
+        };
     }
-    let others =
-        map.nodes.values().filter(|o| o.node != info.node && o.state != NodeState::Removed);
-    let elsewhere = others.filter(|other| other.host != info.host);
-    let local = |info: &NodeInfo| info.clock == "local";
-    if let Some(other) = elsewhere.into_iter().find(|other| local(other) || local(info)) {
-        let whose = if local(info) { info.node } else { other.node };
-        return refused(format!(
-            "{} and {} run on different hosts, and the clock of {whose} is `local`, which is right on \
-             one host only: choose masters, system or clockbound",
-            info.node, other.node
-        ));
-    }
-    Ok(())
+    let others = map.nodes.values().filter(|other| other.state != NodeState::Removed);
+    let mut others = others.map(|other| (other.node, other.host.as_str(), other.clock.as_str()));
+    others.try_for_each(|other| {
+        same_time((info.node, info.host.as_str(), info.clock.as_str()), other)
+    })
 }
 
-fn lost_disk(node: NodeId) -> Error {
-    Error::FailedPrecondition(format!(
+/// A node, its host as [`NodeInfo::host`] has it, and its clock's provider.
+type Timekeeping<'a> = (NodeId, &'a str, &'a str);
+
+/// Whether two nodes go by clocks that belong together: a host's own is right on that host only, and
+/// between processes that share what it showed (T6).
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) fn same_time(one: Timekeeping<'_>, other: Timekeeping<'_>) -> Result<(), String> {
+    let of_host = |(_, _, clock): &Timekeeping<'_>| matches!(*clock, "local" | "simulated");
+    if one.1 == other.1 || !(of_host(&one) || of_host(&other)) {
+        return Ok(());
+    }
+    let whose = if of_host(&one) { one } else { other };
+    Err(format!(
+        "{} and {} do not share a host's time (other hosts, other users, or containers without a common \
+         /dev/shm), and the clock of {} is `{}`, which is right among those that do: choose masters, \
+         system or clockbound",
+        one.0, other.0, whose.0, whose.2
+    ))
+}
+
+fn lost_disk(node: NodeId) -> String {
+    format!(
         "{node} is known with another data folder; if that one is lost, start with a new number and \
          `meridian admin replace-node {}`",
         node.0
-    ))
+    )
 }
 
-fn given_up(node: NodeId) -> Error {
-    Error::FailedPrecondition(format!(
+fn given_up(node: NodeId) -> String {
+    format!(
         "{node} was replaced, and its number is never used again: start with a new folder and number"
-    ))
+    )
 }
 
 fn unknown(map: &UniverseMap, node: NodeId) -> Error {
@@ -261,26 +298,19 @@ mod tests {
         }
     }
 
-    fn ask(map: &UniverseMap, info: NodeInfo, cluster: Option<&str>) -> Result<(), String> {
-        let request = JoinRequest { info, cluster: cluster.map(str::to_owned) };
-        admit(map, &request).map_err(|error| error.to_string())
-    }
-
     #[test]
     fn who_may_come_in() {
         let mut map = UniverseMap::default();
-        map.founding.cluster = "c1".into();
         map.nodes.insert(NodeId(1), info(1, "h1", "local"));
-        assert_eq!(ask(&map, info(2, "h1", "local"), None), Ok(()));
-        assert_eq!(ask(&map, info(1, "h1", "local"), Some("c1")), Ok(()), "it comes back");
-        let refused = |map: &UniverseMap, info, cluster| ask(map, info, cluster).unwrap_err();
-        assert!(refused(&map, info(2, "h1", "local"), Some("c2")).contains("universe c2"));
-        assert!(refused(&map, info(2, "h2", "local"), None).contains("different hosts"));
-        assert!(refused(&map, info(2, "h2", "system"), None).contains("the clock of n1"));
+        assert_eq!(admit(&map, &info(2, "h1", "local")), Ok(()));
+        assert_eq!(admit(&map, &info(1, "h1 after a restart", "local")), Ok(()), "it comes back");
+        let refused = |map: &UniverseMap, info| admit(map, &info).unwrap_err();
+        assert!(refused(&map, info(2, "h2", "local")).contains("share a host's time"));
+        assert!(refused(&map, info(2, "h2", "system")).contains("the clock of n1"));
         let other_disk = NodeInfo { instance: "x".into(), ..info(1, "h1", "local") };
-        assert!(refused(&map, other_disk, None).contains("replace-node 1"));
+        assert!(refused(&map, other_disk).contains("replace-node 1"));
         map.nodes.get_mut(&NodeId(1)).unwrap().state = NodeState::Removed;
-        assert!(refused(&map, info(1, "h1", "local"), None).contains("never used again"));
-        assert_eq!(ask(&map, info(2, "h2", "local"), None), Ok(()), "n1 does not count any more");
+        assert!(refused(&map, info(1, "h1", "local")).contains("never used again"));
+        assert_eq!(admit(&map, &info(2, "h2", "local")), Ok(()), "n1 does not count any more");
     }
 }

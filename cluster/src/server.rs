@@ -60,8 +60,9 @@ const DRAIN_EVERY: Duration = Duration::from_millis(500);
 const GROUPS_MAX: u32 = 10_000;
 /// Threads that run longer reads.
 const READERS: usize = 2;
-/// Most threads that step groups: each more beats to each other node for its sleeping groups.
-const SHARDS_MAX: usize = 8;
+/// Threads that step groups. The same on every node, whatever its processors: a beat speaks for the
+/// sleeping groups of one thread, and must find them with one thread of the other node.
+const SHARDS: usize = 1;
 
 /// What the parts of a server share.
 pub(crate) struct Inner {
@@ -115,7 +116,12 @@ impl Server {
         };
         wait_for_time(&clock, &config.clock).await?;
         let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
-        let start = Start { config, me, folder, clock, advertised };
+        let boot = boot_id().map_err(StartError::io("asking which boot this is"))?;
+        let host_name = match &host {
+            Some(shared) => format!("{boot}:{}", shared.host().offset_ns()),
+            None => boot,
+        };
+        let start = Start { config, me, folder, clock, advertised, host: host_name };
         start.run(listener, address, pages, host).await
     }
 
@@ -192,6 +198,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.end();
+        // Its parts hold one another: without this its threads would go on. They are not waited for.
+        let node = self.inner.node.clone();
+        std::thread::spawn(move || node.stop());
     }
 }
 
@@ -278,6 +287,8 @@ struct Start {
     folder: Folder,
     clock: Opened,
     advertised: String,
+    /// See [`NodeInfo::host`].
+    host: String,
 }
 
 impl Start {
@@ -292,6 +303,7 @@ impl Start {
         let connections =
             Connections::new(self.config.security.clone(), faults.clone(), rand::random());
         let (map, engine) = self.belong(&connections).await?;
+        connections.belong_to(&map.founding.cluster);
         let key = self.folder.key()?;
         let node = self.start_node(&map.founding, engine, key.clone())?;
         let atlas = Arc::new(Atlas::new(self.me, self.folder.path().to_owned(), map));
@@ -336,24 +348,57 @@ impl Start {
                 true => self.first_map(founding.clone()),
                 false => UniverseMap { founding, ..UniverseMap::default() },
             });
+            self.check_whole()?;
             return Ok((map, self.open_engine()?));
         }
-        if let Some(init) = self.config.init.clone() {
+        let entrances = self.entrances();
+        let found = self.config.init.clone();
+        // A founder that has lost its folder must not found a second universe beside the first.
+        if let Some(init) = found
+            && !join::is_there(connections, &entrances).await
+        {
             return self.found(&init);
         }
-        if self.config.join.is_empty() {
+        if entrances.is_empty() {
             return Err(StartError::Nowhere { folder: self.folder.path().to_owned() });
         }
         let request = JoinRequest { info: self.info(), cluster: None };
-        let joined = join::enter(connections, &self.config.join, &request).await?;
+        let joined = join::enter(connections, &entrances, &request).await?;
         let key = Key::from_hex(&joined.certificate_key)
             .map_err(|error| StartError::Invalid(format!("the universe's key: {error}")))?;
         let engine = self.open_engine()?;
+        if !spanserver::hosted(&engine)?.is_empty() {
+            let what = "it was to found a universe once, and was stopped half way: empty it".into();
+            return Err(StartError::Damaged { folder: self.folder.path().to_owned(), what });
+        }
         self.folder.keep_key(&key)?;
-        self.folder.belong(&joined.map.founding, false)?;
         let path = self.folder.path();
         crate::folder::keep_map(path, &joined.map).map_err(StartError::io("keeping the map"))?;
+        self.folder.belong(&joined.map.founding, false)?;
         Ok((joined.map, engine))
+    }
+
+    /// Where others may be; this node itself is not asked.
+    fn entrances(&self) -> Vec<String> {
+        let join = self.config.join.iter();
+        join.filter(|address| **address != self.advertised).cloned().collect()
+    }
+
+    /// A folder of a universe has what it had when it became one.
+    fn check_whole(&self) -> Result<(), StartError> {
+        let damaged = |what: &str| {
+            Err(StartError::Damaged { folder: self.folder.path().to_owned(), what: what.into() })
+        };
+        if !self.folder.database().join("CURRENT").exists() {
+            return damaged(
+                "its database is gone; if it is lost, start with a new folder and number, and \
+                 `meridian admin replace-node` this one",
+            );
+        }
+        match self.folder.key()? {
+            Some(_) => Ok(()),
+            None => damaged("certificate.key is gone: copy it from another node of the universe"),
+        }
     }
 
     /// A new universe, with this node as the one voter of every group.
@@ -403,7 +448,7 @@ impl Start {
             zone: self.config.zone.clone(),
             state: NodeState::Active,
             replaced_by: None,
-            host: boot_id().unwrap_or_default(),
+            host: self.host.clone(),
             clock: self.config.clock.provider().to_owned(),
         }
     }
@@ -428,7 +473,7 @@ impl Start {
             settings,
             engine: Arc::new(engine) as Arc<dyn Engine>,
             clock: self.clock.clock.clone(),
-            shards: shards(),
+            shards: SHARDS,
             readers: READERS,
         })?;
         Ok(Arc::new(node))
@@ -481,6 +526,7 @@ impl Start {
         let mut tasks = vec![
             tokio::spawn(driver::drive(inner.root.clone())),
             tokio::spawn(keep_places(inner.clone(), links.clone())),
+            tokio::spawn(inner.atlas.clone().keep()),
             tokio::spawn(keep_looking(inner.clone())),
             tokio::spawn(keep_drained(inner.clone(), links)),
         ];
@@ -490,7 +536,7 @@ impl Start {
             atlas: inner.atlas.clone(),
             transport,
             info: self.info(),
-            entrances: self.config.join.clone(),
+            entrances: self.entrances(),
             stopping: inner.stopping.clone(),
             expelled,
         };
@@ -643,12 +689,6 @@ async fn wait_for_time(clock: &Opened, spec: &ClockSpec) -> Result<(), StartErro
             Err(_) => tokio::time::sleep(CLOCK_LOOK).await,
         }
     }
-}
-
-/// Threads that step groups: half of the processors, for sockets and the disk want theirs.
-fn shards() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (processors / 2).clamp(1, SHARDS_MAX)
 }
 
 fn disk_free(folder: &std::path::Path) -> u64 {

@@ -19,7 +19,8 @@
 //!   the node that was named for it, or by the fittest. Nothing is taken from a group whose place
 //!   nobody can take.
 //! - Leaderships leave nodes that drain; the others lead equally many groups, give or take one.
-//! - A group of which a change is under way is left alone, and only so many are changed at a time.
+//! - A group of which a change is under way is left alone, and so is one that nobody leads; only so
+//!   many are changed at a time, those first with which that has not failed before.
 //!
 //! ## What is absent, on purpose
 //! No clock and no socket: who is alive is an argument. Wishes of tables and directories, splits,
@@ -59,6 +60,8 @@ pub struct Group {
     pub leader: Option<NodeId>,
     /// A change of it is under way: nothing else is begun.
     pub changing: bool,
+    /// How often a change was begun in vain.
+    pub tried: u32,
 }
 
 /// What is known.
@@ -87,7 +90,10 @@ pub fn plan(situation: &Situation) -> Vec<Step> {
     let mut load = Load::new(situation);
     let under_way = situation.groups.values().filter(|group| group.changing).count();
     let mut room = CHANGES_MAX.saturating_sub(under_way);
-    for (id, group) in situation.groups.iter().filter(|(_, group)| !group.changing) {
+    // Those that could not be changed come last: they must not keep the others waiting.
+    let mut able: Vec<_> = situation.groups.iter().filter(|(_, g)| !g.changing).collect();
+    able.sort_by_key(|(id, group)| (group.tried, **id));
+    for (id, group) in able.into_iter().filter(|(_, group)| group.leader.is_some()) {
         if room == 0 {
             break;
         }

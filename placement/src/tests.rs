@@ -17,7 +17,7 @@ fn set(of: &[u32]) -> BTreeSet<NodeId> {
 
 fn group(voters: &[u32], leader: u32) -> Group {
     let members = Members { voters: set(voters), ..Members::default() };
-    Group { members, leader: Some(NodeId(leader)), changing: false }
+    Group { members, leader: Some(NodeId(leader)), changing: false, tried: 0 }
 }
 
 fn situation(zones: &[&str], groups: &[Group]) -> Situation {
@@ -105,6 +105,18 @@ fn what_is_under_way_is_left_alone_and_bounded() {
     let steps = plan(&situation(&["a", "b", "c"], &groups));
     assert_eq!(steps.iter().filter(|s| matches!(s, Step::Members(..))).count(), CHANGES_MAX - 1);
     assert!(steps.iter().all(|step| step.group() != GroupId(3)));
+}
+
+#[test]
+fn groups_that_cannot_be_changed_do_not_keep_the_others_waiting() {
+    let mut groups = vec![group(&[1], 1); 40];
+    groups[..16].iter_mut().for_each(|group| group.tried = 3);
+    groups[20].leader = None;
+    let steps = plan(&situation(&["a", "b", "c"], &groups));
+    let changed = steps.iter().filter(|step| matches!(step, Step::Members(..)));
+    let changed: Vec<u32> = changed.map(|step| step.group().0).collect();
+    assert_eq!(changed.len(), CHANGES_MAX);
+    assert!(changed.iter().all(|group| *group >= 16 && *group != 20), "{changed:?}");
 }
 
 #[test]

@@ -70,6 +70,13 @@ pub enum ControlReply {
     Locks(String),
     /// To `Join`: welcome.
     Joined(Box<Joined>),
+    /// To `Join` and `Heartbeat`: this universe does not take the node, and never will as it is.
+    Refused {
+        /// Which universe says so.
+        cluster: String,
+        /// Why, for people.
+        reason: String,
+    },
     /// Done, or begun: `Node`, `Groups` and `Map` tell how it goes.
     Done,
 }

@@ -60,7 +60,8 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// Who takes the place of one that is removed; `None`: whoever fits.
     pub replaced_by: Option<NodeId>,
-    /// Which host it runs on, and which boot of it.
+    /// Which boot of which host it runs on; where its clock is the host's own, also what that showed
+    /// when it was read first. Equal for nodes that go by the same time.
     pub host: String,
     /// Its clock's provider: one that is right on one host only must not meet another host (T6).
     pub clock: String,

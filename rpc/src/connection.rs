@@ -93,6 +93,8 @@ pub struct Connections {
 
 struct Inner {
     security: Security,
+    /// Of which universe we are, once that is known.
+    cluster: OnceLock<String>,
     faults: Arc<Faults>,
     targets: Mutex<BTreeMap<Target, Arc<Entry>>>,
     /// For the jitter of pauses.
@@ -130,7 +132,13 @@ impl Connections {
     /// No connection yet. Faults count for calls to nodes, not for those to addresses.
     pub fn new(security: Security, faults: Arc<Faults>, seed: u64) -> Connections {
         let (targets, rng) = (Mutex::default(), Mutex::new(SmallRng::seed_from_u64(seed)));
-        Connections { inner: Arc::new(Inner { security, faults, targets, rng }) }
+        let cluster = OnceLock::new();
+        Connections { inner: Arc::new(Inner { security, cluster, faults, targets, rng }) }
+    }
+
+    /// From now on only servers of this universe answer. Only the first call counts.
+    pub fn belong_to(&self, cluster: &str) {
+        let _ = self.inner.cluster.set(cluster.to_owned());
     }
 
     /// Asks a group's replica at a node, as `txn::client::Transport` wants it: a lost request or
@@ -189,11 +197,12 @@ impl Connections {
         sealed: Result<Envelope, usize>,
         within: Duration,
     ) -> Result<T, CallError> {
-        let envelope = sealed.map_err(|length| {
+        let mut envelope = sealed.map_err(|length| {
             Error::InvalidArgument(format!(
                 "the request has {length} bytes, one may have {MESSAGE_BYTES_MAX}: write less at once"
             ))
         })?;
+        envelope.cluster = self.inner.cluster.get().cloned().unwrap_or_default();
         let until = Instant::now() + within;
         let call = async {
             match to.node.map_or(Some(Duration::ZERO), |node| self.inner.faults.call(node)) {

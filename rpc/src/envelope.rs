@@ -21,7 +21,9 @@ pub(crate) fn seal<T: Serialize>(words: &T) -> Result<Envelope, usize> {
     let body = codec::encode(words);
     match body.len() {
         length if length > MESSAGE_BYTES_MAX => Err(length),
-        _ => Ok(Envelope { version: Versions::OURS.max, body: body.into() }),
+        _ => {
+            Ok(Envelope { version: Versions::OURS.max, body: body.into(), cluster: String::new() })
+        }
     }
 }
 

@@ -46,6 +46,12 @@ pub trait Handler: Send + Sync + 'static {
     /// end, nothing more is read from that node's link: that is the back-pressure.
     async fn deliver(&self, from: NodeId, messages: Vec<Bytes>);
 
+    /// Of which universe this process is; empty: of none yet. Whatever is asked of another one is
+    /// answered with `NotLeader`, unseen: an address may have been somebody else's before.
+    fn cluster(&self) -> String {
+        String::new()
+    }
+
     /// May this node have a link? Asked after everything else about it was found right.
     ///
     /// # Errors
@@ -158,8 +164,12 @@ impl Meridian for Service {
 
     async fn ask(&self, request: tonic::Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let within = deadline(request.metadata());
-        let answer = self.handler.ask(open(&request.into_inner())?, within).await;
-        Ok(Response::new(answer_of(&answer)))
+        let envelope = request.into_inner();
+        let words: Request = open(&envelope)?;
+        if self.is_foreign(&envelope) {
+            return Ok(Response::new(elsewhere::<Reply>()));
+        }
+        Ok(Response::new(answer_of(&self.handler.ask(words, within).await)))
     }
 
     async fn control(
@@ -167,7 +177,11 @@ impl Meridian for Service {
         request: tonic::Request<Envelope>,
     ) -> Result<Response<Envelope>, Status> {
         let caller = caller(&request)?;
-        let words: ControlRequest = open(&request.into_inner())?;
+        let envelope = request.into_inner();
+        let words: ControlRequest = open(&envelope)?;
+        if self.is_foreign(&envelope) {
+            return Ok(Response::new(elsewhere::<ControlReply>()));
+        }
         if let Err(reason) = check_speaker(&caller, &words) {
             tracing::warn!(peer = %caller.address(), "order refused: {reason}");
             return Ok(Response::new(answer_of::<ControlReply>(&Err(Error::FailedPrecondition(
@@ -176,6 +190,18 @@ impl Meridian for Service {
         }
         Ok(Response::new(answer_of(&self.handler.control(caller, words).await)))
     }
+}
+
+impl Service {
+    fn is_foreign(&self, envelope: &Envelope) -> bool {
+        let (theirs, ours) = (&envelope.cluster, self.handler.cluster());
+        !theirs.is_empty() && !ours.is_empty() && *theirs != ours
+    }
+}
+
+/// Nothing happened here, and nothing will: ask another one.
+fn elsewhere<T: serde::Serialize>() -> Envelope {
+    answer_of::<T>(&Err(Error::NotLeader { hint: None }))
 }
 
 /// What only a node may say of itself, and only with its certificate.

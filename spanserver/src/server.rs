@@ -508,8 +508,9 @@ impl Server {
                 let leader = group.replica().leader_hint().filter(|leader| *leader != me);
                 match leader {
                     Some(leader) if from == me => out.send.push((leader, Message::Txn(message))),
-                    None if group.replica().is_removed() => self.pass_on(from, message, out),
-                    _ => {}
+                    Some(_) => {}
+                    // It may not even be a member: others know more.
+                    None => self.pass_on(from, message, out),
                 }
             }
         }

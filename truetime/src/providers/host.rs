@@ -104,6 +104,12 @@ impl HostTime {
         boot_ns() + self.offset_ns
     }
 
+    /// The difference between the host's two clocks that this goes by, in nanoseconds: equal for those
+    /// who go by the same.
+    pub fn offset_ns(&self) -> u64 {
+        self.offset_ns
+    }
+
     /// By how much it may differ from what the wall clock showed when this was made, in
     /// nanoseconds: the two clocks of the host cannot be read at once.
     pub fn error_ns(&self) -> u64 {

@@ -289,7 +289,11 @@ impl Router {
 
     fn leader(&self, group: GroupId) -> Leader {
         let known = self.leaders.lock().get(&group).copied();
-        known.unwrap_or_else(|| Leader { node: self.replicas(group)[0], ballot: None })
+        known.unwrap_or_else(|| {
+            // With nobody to ask, nobody answers.
+            let node = self.replicas(group).first().copied().unwrap_or_default();
+            Leader { node, ballot: None }
+        })
     }
 
     /// The nodes that may be asked about a group; never empty.
@@ -328,7 +332,7 @@ impl Router {
             if place == nodes.len() {
                 self.transport.lost(); // once around, and nobody leads
             }
-            search.turn = nodes[place % nodes.len()];
+            search.turn = nodes.get(place).or(nodes.first()).copied().unwrap_or_default();
             search.turn
         });
         Leader { node, ballot: None }
