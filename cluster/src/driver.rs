@@ -16,16 +16,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
 /// The same for one that the group has refused, or a leadership that was to move.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How often the leader of the root group reads its rows, should it have missed something.
+const RELOAD_EVERY: Duration = Duration::from_secs(10);
 /// A new leader of the root group listens for so long before it moves anything.
 const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 
 /// Runs for as long as the node does.
 pub(crate) async fn drive(root: Arc<Root>) {
+    let mut reloaded: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if root.leads().await.is_err() {
             root.seen.lock().leads_since = None;
+            reloaded = None;
             continue;
+        }
+        // What the leader before has written, this one may not have heard; and two may have led.
+        if reloaded.is_none_or(|at| at.elapsed() >= RELOAD_EVERY) {
+            if let Err(error) = root.reload().await {
+                tracing::debug!(%error, "the map is not read yet");
+                continue;
+            }
+            reloaded = Some(Instant::now());
         }
         let since = *root.seen.lock().leads_since.get_or_insert_with(Instant::now);
         if since.elapsed() < LISTEN_FOR && !is_founding(&root.atlas.map()) {

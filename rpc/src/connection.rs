@@ -34,7 +34,7 @@ use rand::{Rng, SeedableRng};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;

@@ -43,6 +43,25 @@ async fn answers_and_typed_errors_travel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_means_another_universe_is_turned_away_unseen() {
+    let node = Node::start(Plan::new(1)).await;
+    let to = Target::address(node.address());
+    for (cluster, taken) in [("c1", true), ("c2", false)] {
+        let (connections, _) = connections();
+        assert!(connections.ask(&to, &request(GroupId(1)), LONG).await.is_ok(), "of none yet");
+        connections.belong_to(cluster);
+        let reply = connections.ask(&to, &request(GroupId(1)), LONG).await;
+        let order = connections.control(&to, &ControlRequest::Node, LONG).await;
+        assert_eq!((reply.is_ok(), order.is_ok()), (taken, taken), "{cluster}");
+        if !taken {
+            assert_eq!(reply, Err(Error::NotLeader { hint: None }), "nothing happened");
+        }
+    }
+    assert_eq!(node.seen.orders.load(Ordering::SeqCst), 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_stops_waiting_stops_the_work() {
     let node = Node::start(Plan::new(1)).await;
     let (connections, _) = connections();
@@ -222,12 +241,12 @@ async fn other_versions_and_other_words_are_refused() {
     let node = Node::start(Plan::new(1)).await;
     let channel = Channel::from_shared(format!("http://{}", node.address())).expect("an address");
     let mut client = MeridianClient::new(channel.connect().await.expect("somebody listens"));
-    let newer = Envelope { version: 99, body: vec![1].into() };
+    let newer = Envelope { version: 99, body: vec![1].into(), cluster: String::new() };
     let status = client.ask(newer.clone()).await.expect_err("newer");
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("version 99 is not spoken here"));
     assert_eq!(client.control(newer).await.expect_err("newer").code(), Code::FailedPrecondition);
-    let words = Envelope { version: 1, body: vec![1, 250, 3].into() };
+    let words = Envelope { version: 1, body: vec![1, 250, 3].into(), cluster: String::new() };
     assert_eq!(
         client.ask(words.clone()).await.expect_err("no words").code(),
         Code::InvalidArgument

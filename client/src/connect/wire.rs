@@ -23,6 +23,9 @@ pub(super) trait Wire: Send + Sync + 'static {
     fn ask(&self, to: Target, request: Request)
     -> BoxFuture<'static, Option<Result<Reply, Error>>>;
 
+    /// From now on only servers of this universe answer.
+    fn belong_to(&self, cluster: &str);
+
     /// A question about the universe; after `within` it is lost.
     fn control(
         &self,
@@ -59,6 +62,10 @@ impl Wire for Grpc {
             }
         }
         .boxed()
+    }
+
+    fn belong_to(&self, cluster: &str) {
+        self.0.belong_to(cluster);
     }
 
     fn control(

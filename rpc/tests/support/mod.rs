@@ -123,6 +123,10 @@ impl Handler for Recorder {
         self.seen.messages.lock().entry(from).or_default().extend(messages);
     }
 
+    fn cluster(&self) -> String {
+        "c1".into()
+    }
+
     fn hello(&self, hello: &Hello) -> Result<(), String> {
         match *self.seen.disliked.lock() {
             Some(node) if node == hello.node => Err(format!("{node} is not wanted here")),
