@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use transport::{Refresher, Remote};
-use truetime::providers::{HostTime, Nodes, NodesConfig, open};
+use truetime::providers::{HostTime, Nodes, NodesConfig, SharedHostTime, open};
 use truetime::spec::ClockSpec;
 use truetime::{ClockError, Reading, Sources, TrueTime};
 use txn::client::{Client, ClientConfig, HashPlacement};
@@ -86,6 +86,8 @@ pub struct Cluster {
     clock: TrueTime,
     database: Arc<Database>,
     tasks: Tasks,
+    /// Of a clock of this host: what it showed first, shared with the servers that run here.
+    _host: Option<SharedHostTime>,
 }
 
 /// Work beside the requests; it ends with the connection.
@@ -119,10 +121,13 @@ impl Cluster {
         clock: Option<ClockSpec>,
     ) -> Result<Cluster, ConnectError> {
         let map = Arc::new(MapCache::new(first_map(&wire, &addresses).await?));
+        // An address may come to be somebody else's.
+        wire.belong_to(&map.get().founding.cluster);
+        let mut host = None;
         let used = Arc::new(AtomicBool::new(true));
         let mut tasks = Tasks(Vec::new());
         let clock = match clock {
-            Some(spec) => own_clock(&spec).await?,
+            Some(spec) => own_clock(&spec, &mut host).await?,
             None => {
                 let clock = Nodes::new(NodesConfig::default());
                 let mut keeper =
@@ -141,7 +146,7 @@ impl Cluster {
         // Other clients may change the schema (S1).
         let database = Database::open_with(client.clone(), Options::shared()).await;
         let database = database.map_err(ConnectError::NotServing)?;
-        Ok(Cluster { wire, map, client, clock, database, tasks })
+        Ok(Cluster { wire, map, client, clock, database, tasks, _host: host })
     }
 
     /// The database of this universe.
@@ -297,7 +302,9 @@ async fn first_map(
     while let Some(answered) = next(&mut asked, newest.is_some()).await {
         let (address, answer) = answered;
         match answer {
-            Ok(ControlReply::Map(map)) if map.founding.cluster.is_empty() => {
+            Ok(ControlReply::Map(map))
+                if map.founding.cluster.is_empty() || map.nodes.is_empty() =>
+            {
                 homeless = Some(ConnectError::NoUniverse { address, said: None });
             }
             Ok(ControlReply::Map(map)) => newest = Some(newer(newest, address, *map)?),
@@ -350,8 +357,20 @@ async fn next<T: 'static>(asked: &mut tokio::task::JoinSet<T>, is_enough: bool) 
 }
 
 /// Opens a clock that the user has chosen, and waits for its bound.
-async fn own_clock(spec: &ClockSpec) -> Result<TrueTime, ConnectError> {
-    let clock = open(spec, HostTime::new()).map_err(ConnectError::Clock)?.clock;
+async fn own_clock(
+    spec: &ClockSpec,
+    shared: &mut Option<SharedHostTime>,
+) -> Result<TrueTime, ConnectError> {
+    let mut host = HostTime::new();
+    if matches!(spec, ClockSpec::Local { .. } | ClockSpec::Simulated(_)) {
+        // Another process may have been started before the wall clock was set.
+        let joined = SharedHostTime::join().map_err(|error| {
+            ConnectError::NoTime(format!("the host's time cannot be shared: {error}"))
+        })?;
+        host = joined.host();
+        *shared = Some(joined);
+    }
+    let clock = open(spec, host).map_err(ConnectError::Clock)?.clock;
     let began = Instant::now();
     loop {
         match clock.read() {
