@@ -169,7 +169,7 @@ fn wanted(situation: &Situation, load: &Load, group: &Group) -> Option<Members> 
     {
         voters.insert(node);
     }
-    if voters.len() > group.members.voters.len() && voters.len() % 2 == 0 {
+    if voters.len() > group.members.voters.len() && voters.len().is_multiple_of(2) {
         return None; // an even number is no better than one less: wait for one more
     }
     let members = Members { voters, ..Members::default() };
@@ -180,7 +180,7 @@ fn wanted(situation: &Situation, load: &Load, group: &Group) -> Option<Members> 
 /// The largest odd number of voters up to `replicas` that so many nodes can carry.
 fn target(replicas: usize, nodes: usize) -> usize {
     let most = replicas.min(nodes).max(1);
-    if most % 2 == 0 { most - 1 } else { most }
+    if most.is_multiple_of(2) { most - 1 } else { most }
 }
 
 fn is_fit(situation: &Situation, node: NodeId) -> bool {
