@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often is looked whether something is to be done.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often is looked whether something is to be done: while something happens, and else.
+const LOOK_OFTEN: Duration = Duration::from_millis(200);
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// Something happens for so long after it did.
+const EVENTFUL: Duration = Duration::from_secs(3);
 /// A change that has not come about is planned anew after this: the group has given it up, or its
 /// leader has gone.
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
@@ -24,8 +27,14 @@ const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 /// Runs for as long as the node does.
 pub(crate) async fn drive(root: Arc<Root>) {
     let mut reloaded: Option<Instant> = None;
+    let mut eventful = Instant::now();
+    let mut version = root.atlas.map().version;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        let often = eventful.elapsed() < EVENTFUL;
+        tokio::time::sleep(if often { LOOK_OFTEN } else { LOOK_SELDOM }).await;
+        if root.atlas.map().version != version {
+            (eventful, version) = (Instant::now(), root.atlas.map().version);
+        }
         if root.leads().await.is_err() {
             root.seen.lock().leads_since = None;
             reloaded = None;
@@ -45,6 +54,7 @@ pub(crate) async fn drive(root: Arc<Root>) {
         }
         let situation = look(&root);
         for step in plan(&situation) {
+            eventful = Instant::now();
             begin(&root, step);
         }
     }

@@ -97,6 +97,9 @@ pub(crate) struct Beats {
     /// How many promises were made, and the highest.
     promises: u64,
     promised: Timestamp,
+    /// No followed group is late before this, so that not each is looked at in each step; `None`: it
+    /// has to be found out. Never later than the truth, for what makes it earlier clears it.
+    late_after: Option<Timestamp>,
 }
 
 /// Answers to older beats than the last so many count for nothing.
@@ -135,6 +138,7 @@ impl Beats {
             sent: VecDeque::new(),
             promises: 0,
             promised: Timestamp::MIN,
+            late_after: None,
         }
     }
 
@@ -172,6 +176,7 @@ impl Beats {
         if self.asleep.get(&id).map(|(before, _)| before) == asleep.as_ref() {
             return;
         }
+        self.late_after = None;
         if let Some((old, _)) = self.asleep.remove(&id) {
             for peer in old.peers.into_iter().chain([self.node]) {
                 let between = self.between.entry(peer).or_default();
@@ -215,8 +220,13 @@ impl Beats {
             if silent && !between.led.is_empty() {
                 out.wake.extend(between.led.keys());
             }
-            let late = between.followed_until(self.lease_us).filter(|(_, until)| now.after(*until));
-            out.wake.extend(late.map(|(id, _)| id));
+        }
+        if now.after(self.late_after()) {
+            for between in self.between.values() {
+                let until = between.followed_until(self.lease_us);
+                out.wake.extend(until.filter(|(_, until)| now.after(*until)).map(|(id, _)| id));
+            }
+            self.late_after = None; // it may be later than it was
         }
         if !now.after(self.beat_after) {
             return;
@@ -296,11 +306,21 @@ impl Beats {
     }
 
     /// After this, [`tick`](Self::tick).
-    pub fn wake_after(&self) -> Timestamp {
+    pub fn wake_after(&mut self) -> Timestamp {
         let led = self.between.values().any(|between| !between.led.is_empty());
         let beat = if led { self.beat_after } else { Timestamp::MAX };
+        self.late_after().min(beat)
+    }
+
+    /// See the field.
+    fn late_after(&mut self) -> Timestamp {
+        if let Some(known) = self.late_after {
+            return known;
+        }
         let followed = self.between.values().flat_map(|b| b.followed_until(self.lease_us));
-        followed.map(|(_, until)| until).fold(beat, Timestamp::min)
+        let first = followed.map(|(_, until)| until).fold(Timestamp::MAX, Timestamp::min);
+        self.late_after = Some(first);
+        first
     }
 
     /// Another server beats. `groups`: which are meant; none: those it has listed before.
@@ -323,6 +343,7 @@ impl Beats {
             let levels = groups.into_iter().map(|(id, _, slot)| (id, slot)).collect();
             let promise = Timestamp::MIN;
             between.listed = Some(Listed { digest, levels, whole: true, promise });
+            self.late_after = None;
         }
         let listed = between.listed.as_mut().filter(|listed| listed.digest == digest);
         if let Some(listed) = listed.filter(|listed| listed.whole && awake.is_empty()) {

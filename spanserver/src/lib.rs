@@ -40,6 +40,7 @@ mod settings;
 pub mod snapshot;
 #[allow(clippy::disallowed_types, clippy::disallowed_methods)]
 pub mod storage;
+mod wakes;
 
 pub use meta::{found, hosted};
 pub use server::{Answer, Event, Message, Output, Persist, Places, Server};

@@ -6,6 +6,7 @@ use crate::group::{Group, GroupOutput};
 use crate::meta;
 use crate::settings::Settings;
 use crate::storage::{Engine, StorageError, WriteOp};
+use crate::wakes::Wakes;
 use bytes::Bytes;
 use paxos::{Base, ChunkWanted, SnapshotId};
 use proto::peer::PeerMessage;
@@ -212,8 +213,8 @@ type Waiting = (NodeId, Message);
 pub struct Server {
     node: NodeId,
     groups: BTreeMap<GroupId, Group>,
-    /// When each group wants to be ticked.
-    wakes: BTreeMap<GroupId, Timestamp>,
+    /// When groups want to be ticked.
+    wakes: Wakes,
     /// What waits for a batch on its way to the disk, oldest first (P1).
     held: VecDeque<(u64, Vec<Waiting>)>,
     beats: Beats,
@@ -262,7 +263,8 @@ impl Server {
             .into_iter()
             .map(|id| Ok((id, Group::recover(id, node, settings, engine, &granted)?)))
             .collect::<Result<BTreeMap<_, _>, StorageError>>()?;
-        let wakes = groups.keys().map(|id| (*id, Timestamp::MIN)).collect();
+        let mut wakes = Wakes::default();
+        groups.keys().for_each(|id| wakes.set(*id, Timestamp::MIN));
         Ok(Server {
             node,
             groups,
@@ -293,7 +295,7 @@ impl Server {
             let granted = meta::granted(engine)?;
             let group = Group::recover(id, self.node, settings, engine, &granted)?;
             self.groups.insert(id, group);
-            self.wakes.insert(id, Timestamp::MIN);
+            self.wakes.set(id, Timestamp::MIN);
         }
         Ok(())
     }
@@ -338,8 +340,7 @@ impl Server {
                 }
             }
         }
-        let due = self.wakes.iter().filter(|(_, at)| now.after(**at)).map(|(id, _)| *id);
-        for id in due.collect::<Vec<_>>() {
+        for id in self.wakes.due(now) {
             if let Some(group) = self.awake(id) {
                 group.tick(now, &mut out, touched.entry(id).or_default());
             }
@@ -362,7 +363,7 @@ impl Server {
         let mut after: Vec<Waiting> = send_after;
         while let Some((id, mut mine)) = touched.pop_first() {
             if let Some(group) = self.groups.get_mut(&id) {
-                self.wakes.insert(id, group.finish(now, &mut out, &mut mine));
+                self.wakes.set(id, group.finish(now, &mut out, &mut mine));
                 self.beats.note(now, id, group.replica().asleep());
             }
             out.apply.extend(mine.apply);
@@ -387,8 +388,7 @@ impl Server {
                 self.complete(certificate);
             }
         }
-        let wakes = self.wakes.values().copied();
-        out.wake_after = wakes.fold(self.beats.wake_after(), Timestamp::min);
+        out.wake_after = self.beats.wake_after().min(self.wakes.first());
         out
     }
 
