@@ -43,15 +43,6 @@ impl Data {
         }
         builder.open(&self.data).await.map_err(refused)
     }
-
-    /// Opens the universe; one that is not there is not created.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), and when there is none.
-    pub async fn open_existing(&self) -> Result<Universe, Exit> {
-        check_exists(&self.data)?;
-        self.open().await
-    }
 }
 
 /// Whether there may be a universe in a folder.

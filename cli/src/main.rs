@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `sql` | a prompt on a terminal, scripts otherwise ([`shell`]) |
 //! | `import` | a CSV file into a table, in batches that are each one transaction |
-//! | `admin groups` | every Paxos group at every replica, at a glance |
-//! | `admin clock` | what the clocks say, and the masters they have it from |
+//! | `demo` | a cluster of processes on this host, until Ctrl-C |
+//! | `admin` | a cluster at a glance, its nodes, groups and clocks; leaders moved, nodes drained and replaced |
 //! | `check replicas` | what replicas have on disk, compared |
 //! | `check history` | what clients did and saw, judged by the checkers of the simulator |
 //! | `sim` | the simulated world, seed by seed |
@@ -67,7 +67,10 @@ enum Command {
     Sql(commands::sql::Arguments),
     /// Read a CSV file into a table.
     Import(commands::import::Arguments),
-    /// Look inside a universe.
+    /// Start a cluster of processes on this host, until Ctrl-C.
+    #[command(after_help = commands::demo::AFTER_HELP)]
+    Demo(commands::demo::Arguments),
+    /// Look inside a universe, and tell it what to do.
     #[command(subcommand)]
     Admin(commands::admin::Command),
     /// Compare what replicas have on disk; judge what clients did and saw.
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Sql(arguments) => block_on(commands::sql::run(arguments)),
         Command::Import(arguments) => block_on(commands::import::run(arguments)),
+        Command::Demo(arguments) => block_on(commands::demo::run(arguments)),
         Command::Admin(command) => block_on(commands::admin::run(command)),
         Command::Check(command) => commands::check::run(command),
         Command::Sim(command) => commands::sim::run(command),

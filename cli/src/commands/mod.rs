@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bench;
 pub mod check;
+pub mod demo;
 pub mod import;
 pub mod lab;
 pub mod server;

@@ -11,6 +11,7 @@
 
 mod csv;
 mod json;
+pub mod short;
 mod table;
 
 use clap::ValueEnum;

@@ -1,5 +1,8 @@
 //! `meridian admin clock`: what the clocks say, and where they have it from.
 
+mod of_servers;
+
+use super::connection::{ConnectOr, Connection};
 use crate::clock::{Clocks, show};
 use crate::data::{check_exists, refused};
 use crate::exit::Exit;
@@ -13,8 +16,9 @@ use std::time::{Duration, Instant};
 use truetime::spec::parse_duration;
 
 pub const AFTER_HELP: &str = "\
-Without --data it opens one clock, as a node would, and shows that. With --data it opens the universe
-and shows the clock of every node and that of the clients (`client`).
+With --connect it asks every server of a cluster what its clock says. With --data it opens the universe
+and shows the clock of every node and that of the clients (`client`). With neither it opens one clock,
+as a node would, and shows that.
 
   earliest, latest   absolute time is between these; ε is half of that
   status             synchronized; holdover: the last synchronisation is old, and ε grows;
@@ -31,6 +35,7 @@ Examples:
   meridian admin clock --clock system                         what the kernel says of it
   meridian admin clock --clock masters:127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003
   meridian admin clock --clock masters:… --for 60s --every 1s --format csv > sawtooth.csv
+  meridian admin clock --connect 127.0.0.1:7101               those of a cluster
   meridian admin clock --data ./universe --clock n2=simulated:epsilon=5ms,offset=4ms
 
 The exit code is 1 when a clock has no bound at the last look.";
@@ -47,6 +52,8 @@ pub struct Arguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     clocks: Clocks,
+    #[command(flatten)]
+    cluster: ConnectOr,
     /// Look again and again, for so long: 60s, 5min.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     for_long: Option<Duration>,
@@ -56,6 +63,9 @@ pub struct Arguments {
     /// How it is printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -67,7 +77,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When a clock or the universe cannot be opened, or a clock has no bound at the end.
-pub async fn run(arguments: Arguments) -> Result<(), Exit> {
+pub async fn run(mut arguments: Arguments) -> Result<(), Exit> {
+    if arguments.json {
+        arguments.format = Format::Json;
+    }
+    if let Some(cluster) = arguments.cluster.cluster() {
+        if arguments.clocks.is_given() {
+            return Err(Exit::Usage("--clock: the servers of --connect have their own".into()));
+        }
+        return look_around(&arguments, &cluster.open().await?).await;
+    }
     if let Some(data) = &arguments.data {
         check_exists(data)?;
         let builder = arguments.clocks.apply(Universe::builder())?;
@@ -86,6 +105,31 @@ pub async fn run(arguments: Arguments) -> Result<(), Exit> {
 
 fn without_bound(clock: &NodeClock) -> bool {
     clock.reading.is_err()
+}
+
+/// The clocks of a cluster's servers.
+async fn look_around(arguments: &Arguments, connection: &Connection) -> Result<(), Exit> {
+    let mut out = io::stdout();
+    let began = Instant::now();
+    let mut looks = 0;
+    loop {
+        let seen = super::look(connection).await.map_err(Exit::failed)?;
+        match arguments.format {
+            Format::Table if looks > 0 => writeln!(out)?,
+            Format::Csv if looks == 0 => writeln!(out, "{}", of_servers::CSV_HEADER)?,
+            _ => {}
+        }
+        of_servers::print(&mut out, arguments.format, began.elapsed(), &seen)?;
+        looks += 1;
+        let next = arguments.every * looks;
+        if arguments.for_long.is_none_or(|for_long| next > for_long) {
+            return of_servers::all_bounded(&seen).map_err(Exit::Failed);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(next.saturating_sub(began.elapsed())) => {}
+            () = ctrl_c() => return Err(Exit::Interrupted(String::new())),
+        }
+    }
 }
 
 async fn look(arguments: &Arguments, seen: impl Fn() -> Vec<NodeClock>) -> Result<(), Exit> {
