@@ -25,7 +25,7 @@
 //! - `lookout`: each node's word to that leader, once a second and when its groups have changed.
 //! - `transport`: this node's own requests. `handler`: what it does with those of others.
 //! - `leave`: leaderships are handed on before a node stops (P10).
-//! - [`http`], [`metrics`], `vitals`: pages for machines.
+//! - [`http`], [`metrics`], `vitals`: pages for machines. `host`: its time, and how much room there is.
 //!
 //! ## Trust
 //! Nodes trust nodes (with TLS: whoever has a certificate with a node's name). Whoever may connect as
@@ -41,6 +41,7 @@ mod driver;
 mod error;
 mod folder;
 mod handler;
+mod host;
 pub mod http;
 mod join;
 mod leave;

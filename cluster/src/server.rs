@@ -14,6 +14,7 @@ use crate::driver;
 use crate::error::StartError;
 use crate::folder::Folder;
 use crate::handler::Service;
+use crate::host::{disk_free, memory, open_clock, wait_for_time};
 use crate::http::{self, Health, Observed};
 use crate::join;
 use crate::leave::HandOver;
@@ -45,13 +46,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use truetime::Interval;
 use truetime::key::Key;
-use truetime::providers::{HostTime, Opened, SharedHostTime, boot_id, open};
-use truetime::spec::{ClockChange, ClockSpec};
+use truetime::providers::{Opened, SharedHostTime, boot_id};
+use truetime::spec::ClockChange;
 use txn::client::{Client, ClientConfig, HashPlacement};
 
-/// How long a start waits for the clock; without a bound it goes on, and serves when there is one.
-const CLOCK_WAIT: Duration = Duration::from_secs(10);
-const CLOCK_LOOK: Duration = Duration::from_millis(20);
+/// How often the founder tries to write its rows.
+const ROWS_EVERY: Duration = Duration::from_millis(20);
 /// How long calls under way may take once the server stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a draining node looks whether it leads something again.
@@ -625,7 +625,7 @@ async fn keep_drained(inner: Arc<Inner>, links: Links) {
 async fn write_first_map(root: Arc<Root>, map: Arc<UniverseMap>) {
     while let Err(error) = rows::found(&root.client, &map).await {
         tracing::debug!(%error, "the first map waits");
-        tokio::time::sleep(CLOCK_LOOK).await;
+        tokio::time::sleep(ROWS_EVERY).await;
     }
     if let Err(error) = root.reload().await {
         tracing::debug!(%error, "the first map is read later");
@@ -658,47 +658,4 @@ async fn listen(address: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| StartError::Listen { address: address.to_owned(), source })
-}
-
-/// Servers of one host share what its clock showed when the first of them started (T6).
-fn open_clock(spec: &ClockSpec) -> Result<(Option<SharedHostTime>, Opened), StartError> {
-    let shared = match spec {
-        ClockSpec::Local { .. } | ClockSpec::Simulated(_) => {
-            let joined = SharedHostTime::join();
-            Some(joined.map_err(StartError::io("sharing the host's time"))?)
-        }
-        _ => None,
-    };
-    let host = shared.as_ref().map_or_else(HostTime::new, SharedHostTime::host);
-    Ok((shared, open(spec, host)?))
-}
-
-/// Waits a while for a bound, which then has to fit the leases (L7).
-async fn wait_for_time(clock: &Opened, spec: &ClockSpec) -> Result<(), StartError> {
-    let begun = Instant::now();
-    loop {
-        match clock.clock.now() {
-            Ok(now) => {
-                let worst_us = now.epsilon_us() + spec.growth_us();
-                return Settings::default().validate(worst_us).map_err(StartError::Invalid);
-            }
-            Err(error) if begun.elapsed() >= CLOCK_WAIT => {
-                tracing::warn!(%error, "the clock has no bound: this node serves when it has one");
-                return Ok(());
-            }
-            Err(_) => tokio::time::sleep(CLOCK_LOOK).await,
-        }
-    }
-}
-
-fn disk_free(folder: &std::path::Path) -> u64 {
-    rustix::fs::statvfs(folder).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Resident memory of this process.
-fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0).saturating_mul(1_024)
 }
