@@ -31,6 +31,8 @@ use truetime::Timestamp;
 pub const COMMIT_BYTES_MAX: usize = 100 << 20;
 /// How often an unknown outcome is asked for before it is handed to the caller.
 const RESOLVE_ATTEMPTS: u32 = 6;
+/// Before a group that refused to prepare is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(300);
 /// Pause before asking again when there is no time (T5), which a client may learn at once.
 const TIMELESS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -209,8 +211,14 @@ impl Request {
             coordinator: self.coordinator,
             writes: part.writes.clone(),
         };
-        // A refusal reaches the coordinator too; nothing is left to do with it here.
-        let _ = inner.router.ask_within(group, body, part.locked, limits).await;
+        // A refusal goes to the coordinator too, once, and may be lost on its way: whoever asks again
+        // has it said again. Without that the coordinator would wait until the transaction is timed
+        // out, and its locks with it. Dropped when the coordinator has answered.
+        while let Err(Error::Aborted { .. } | Error::StaleBallot { .. }) =
+            inner.router.ask_within(group, body.clone(), part.locked, limits).await
+        {
+            inner.clock.sleep(REFUSED_PAUSE).await;
+        }
     }
 
     async fn commit(&self, inner: &Inner, limits: Limits) -> Result<Receipt, Error> {

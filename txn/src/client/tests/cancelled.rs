@@ -192,6 +192,24 @@ fn a_snapshot_has_a_deadline_too() {
     assert!(world.now_us() - before_us < 31_000);
 }
 
+/// X6, X12: what a group that refuses to prepare says to the coordinator may be lost. The client has
+/// it said again, or the coordinator would wait until the transaction is timed out.
+#[test]
+fn a_refusal_that_was_lost_is_said_again() {
+    let world = World::new(0, 1, 2);
+    world.0.lock().groups.refusals_lost = 2;
+    let (client, inner, some) = (world.client(1), world.clone(), keys(&world));
+    let before_us = world.now_us();
+    let commit = world.run(async move {
+        let txn = prepare(&client, &some).await.expect("reads");
+        inner.0.lock().groups.group(1).round += 1; // another leader, and its locks are gone (X3)
+        txn.commit().await
+    });
+    assert!(matches!(commit, Err(Error::Aborted { .. })), "{commit:?}");
+    assert_eq!(world.0.lock().groups.refusals_lost, 0);
+    assert!(world.now_us() - before_us < 1_000_000, "{}", world.now_us() - before_us);
+}
+
 #[test]
 fn who_is_slow_is_waited_for_longer_each_time() {
     // An answer takes 120 ms, longer than the first two attempts last: 50 and 100 ms.

@@ -57,6 +57,8 @@ pub struct Groups {
     pub all: BTreeMap<GroupId, Group>,
     /// The fault that the tests must notice: outcomes are not kept (X9).
     pub forgetful: bool,
+    /// So many refusals do not reach the coordinator (X12).
+    pub refusals_lost: u32,
 }
 
 type Answers = Vec<Answered>;
@@ -159,7 +161,7 @@ impl Groups {
             replicas: (1..=nodes).map(|node| (NodeId(node), 0)).collect(),
         };
         let all = (1..=count).map(|number| (GroupId(number), group(number))).collect();
-        Groups { all, forgetful: false }
+        Groups { all, forgetful: false, refusals_lost: 0 }
     }
 
     pub fn count(&self) -> u32 {
@@ -309,6 +311,10 @@ impl Groups {
         let exclusive = |write: &Write| (Span::Key(write.key.clone()), LockMode::Exclusive);
         let locked = group.lock(now_us, txn, held, writes.iter().map(exclusive).collect());
         if let Err(error) = locked {
+            if self.refusals_lost > 0 {
+                self.refusals_lost -= 1;
+                return (Err(error), Vec::new());
+            }
             return (Err(error), self.decide(now_us, coordinator, txn, false));
         }
         let state = group.txns.get_mut(&txn).expect("it has locks");
