@@ -323,7 +323,8 @@ async fn order(
         };
         let is_state = matches!(error, CallError::Refused(Error::FailedPrecondition(_)));
         let is_late = began.elapsed() > ORDER_FOR;
-        if !may_pass(&error) && !(is_state && patient && !is_late) {
+        let is_waited_for = is_state && patient && !is_late;
+        if !may_pass(&error) && !is_waited_for {
             return Err(Exit::failed(error));
         }
         if is_late {
