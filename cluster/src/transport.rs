@@ -74,15 +74,7 @@ impl Transport for NodeTransport {
         };
         let now = self.node.clock().now();
         let within = now.map_or(WITHIN_DEFAULT, |now| request.deadline.since(now.earliest()));
-        let call = self.connections.try_ask(&target, &request, within);
-        async move {
-            match call.await {
-                Ok(reply) => Some(Ok(reply)),
-                Err(CallError::Lost { .. }) => None,
-                Err(error) => Some(Err(error.into())),
-            }
-        }
-        .boxed()
+        self.connections.attempt(&target, &request, within)
     }
 
     fn cast(&self, to: NodeId, request: Request) {

@@ -164,6 +164,25 @@ impl Connections {
         .boxed()
     }
 
+    /// Asks a group's replica at a node, as `txn::client::Transport::attempt` wants it: `None` as soon
+    /// as it is known that no answer will come. The request may have been carried out (X9).
+    pub fn attempt(
+        &self,
+        to: &Target,
+        request: &Request,
+        within: Duration,
+    ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
+        let call = self.try_ask(to, request, within);
+        async move {
+            match call.await {
+                Ok(reply) => Some(Ok(reply)),
+                Err(CallError::Lost { .. }) => None,
+                Err(error) => Some(Err(error.into())),
+            }
+        }
+        .boxed()
+    }
+
     /// Asks a group's replica at a node, and tells what is known of a request without an answer.
     ///
     /// # Errors

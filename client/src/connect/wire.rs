@@ -1,7 +1,6 @@
 //! What a connection needs of the network: two questions. The rest of [`connect`](super) is the same
 //! whoever carries them, so its tests can do without sockets.
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use proto::Error;
 use proto::control::{ControlReply, ControlRequest};
@@ -53,15 +52,7 @@ impl Wire for Grpc {
         to: Target,
         request: Request,
     ) -> BoxFuture<'static, Option<Result<Reply, Error>>> {
-        let call = self.0.try_ask(&to, &request, ASK_WITHIN);
-        async move {
-            match call.await {
-                Ok(reply) => Some(Ok(reply)),
-                Err(CallError::Lost { .. }) => None,
-                Err(error) => Some(Err(error.into())),
-            }
-        }
-        .boxed()
+        self.0.attempt(&to, &request, ASK_WITHIN)
     }
 
     fn belong_to(&self, cluster: &str) {
